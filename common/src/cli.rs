@@ -1,0 +1,53 @@
+//! From `main` to the stage and back: the command line in, the message and the exit status out.
+
+use crate::{Error, Result, process::Exit};
+use clap::{Parser, error::ErrorKind};
+use std::{
+    env,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+/// The `main` of every stage: parses the command line, and runs the `host` side with it. The exit
+/// status is the command's; its death by a signal becomes the stage's own; 1 is a failure of ours,
+/// with one message on stderr.
+pub fn main<A: Parser>(host: impl FnOnce(&A) -> Result<Exit>) -> ExitCode {
+    let outcome = match A::try_parse() {
+        Ok(args) => host(&args),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return match write!(io::stdout(), "{}", error.render()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE, // nobody reads it
+            };
+        }
+        Err(error) => Err(bad_usage(&error)),
+    };
+    match outcome {
+        Ok(exit) => exit.pass_on(),
+        Err(error) => {
+            report(&error);
+            error.status().into()
+        }
+    }
+}
+
+/// clap's message on one line.
+fn bad_usage(error: &clap::Error) -> Error {
+    let text = error.render().to_string();
+    let first = text.lines().next().unwrap_or_default();
+    Error::input(first.trim_start_matches("error: ")).hint("--help shows what there is")
+}
+
+/// Prints `program: error` on stderr, in one write(2), so that lines of two processes do not mix.
+/// Where stderr is closed or full there is nobody to tell.
+pub(crate) fn report(error: &Error) {
+    say(&error.to_string());
+}
+
+/// Prints `program: text` on stderr.
+pub(crate) fn say(text: &str) {
+    let program = env::args_os().next().unwrap_or_default();
+    let name = Path::new(&program).file_name().unwrap_or_default().display();
+    let _ = io::stderr().write_all(format!("{name}: {text}\n").as_bytes());
+}

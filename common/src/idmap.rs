@@ -1,0 +1,90 @@
+//! The user namespace: who the users inside are outside. See user_namespaces(7).
+
+use crate::{Error, Result, process::Child, step::step};
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, open},
+    sys::stat::Mode,
+    unistd::{Gid, Uid, getegid, geteuid},
+};
+use std::fs;
+
+/// Which users the container has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, clap::ValueEnum)]
+pub enum Map {
+    /// The caller is root inside, as with `unshare --map-root-user`
+    #[default]
+    Root,
+    /// Nobody is anybody inside, as with `unshare --user`: every id shows as 65534
+    None,
+}
+
+/// `--map-root-user`: the caller's effective ids become root in the child's user namespace, before
+/// the child goes on. With [`Map::None`] nothing is written.
+///
+/// The order is the kernel's: without privilege over the parent namespace a group map is taken only
+/// once setgroups(2) is switched off, since dropping a group can open a file that the group locks.
+///
+/// # Errors
+/// Those of user_namespaces(7), "Defining user and group ID mappings".
+pub fn map_root_user(child: &Child, map: Map) -> Result<()> {
+    match map {
+        Map::Root => write_maps(&format!("/proc/{}", child.pid()), Outer::current(), 0, 0),
+        Map::None => Ok(()),
+    }
+}
+
+/// The caller's effective ids, as they are outside. In a new user namespace nobody can ask for
+/// them any more: until the map is written, geteuid(2) says 65534.
+#[derive(Clone, Copy)]
+pub(crate) struct Outer {
+    uid: Uid,
+    gid: Gid,
+}
+
+impl Outer {
+    pub(crate) fn current() -> Self {
+        Self { uid: geteuid(), gid: getegid() }
+    }
+
+    /// `--map-current-user`, for the calling process after unshare(2): the same ids as outside, and
+    /// every capability over the new namespace until it executes a program.
+    pub(crate) fn map_current_user(self) -> Result<()> {
+        write_maps("/proc/self", self, self.uid.as_raw(), self.gid.as_raw())
+    }
+}
+
+fn write_maps(proc_dir: &str, outer: Outer, uid: u32, gid: u32) -> Result<()> {
+    write(&format!("{proc_dir}/uid_map"), &format!("{uid} {} 1", outer.uid))?;
+    write(&format!("{proc_dir}/setgroups"), "deny")?;
+    write(&format!("{proc_dir}/gid_map"), &format!("{gid} {} 1", outer.gid))
+}
+
+/// One write(2): the kernel takes a map whole or not at all, so a short one is an error.
+fn write(path: &str, text: &str) -> Result<()> {
+    let file = step(format_args!("open({path:?}, O_WRONLY|O_CLOEXEC)"), || {
+        open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+    })?;
+    let call = format_args!("write({path}, {text:?}, {})", text.len());
+    match step(call, || nix::unistd::write(&file, text.as_bytes())) {
+        Ok(length) if length == text.len() => Ok(()),
+        Ok(length) => {
+            Err(Error::input(format!("write({path}, {text:?}, {}) = {length}: short write", text.len())))
+        }
+        Err(error) => Err(apparmor_hint(error)),
+    }
+}
+
+/// Where the distribution's AppArmor lets anybody make a user namespace, and then refuses every
+/// capability in it, the first sign is an EPERM at an innocent call.
+pub(crate) fn apparmor_hint(error: Error) -> Error {
+    const SYSCTL: &str = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
+    error.hint_on(Errno::EPERM, || {
+        (!geteuid().is_root() && fs::read_to_string(SYSCTL).is_ok_and(|value| value.trim() == "1")).then(|| {
+            "AppArmor takes all capabilities from user namespaces that ordinary users make \
+             (kernel.apparmor_restrict_unprivileged_userns is 1): run the stage with sudo, or allow it until the \
+             next boot: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0 (and =1 to undo it)"
+                .to_string()
+        })
+    })
+}

@@ -1,0 +1,430 @@
+//! The container's process: cloned into its namespaces, started, waited for.
+//!
+//! [`clone`] makes the child, which waits on a pipe while the parent prepares things from outside
+//! (the id maps, the network). [`Child::run`] lets it go on and waits for its end. If the parent
+//! dies at any moment, so does the child: before the start because the pipe closes, afterwards
+//! because of `PR_SET_PDEATHSIG`.
+
+use crate::{
+    Error, Result, cli,
+    step::{checked, step},
+};
+use nix::{
+    errno::Errno,
+    fcntl::OFlag,
+    sched::CloneFlags,
+    sys::{
+        signal::{SigSet, Signal, kill, raise},
+        signalfd::{SfdFlags, SignalFd},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::{AccessFlags, Pid, access, execve, pipe2, read, write},
+};
+use std::{
+    convert::Infallible,
+    env,
+    ffi::{CString, OsString},
+    fs,
+    os::{
+        fd::OwnedFd,
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    path::{Path, PathBuf},
+};
+
+/// What the stage passes on to its command. The terminal sends its own signals (Ctrl-C) to both.
+const FORWARDED: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
+/// The process that becomes the container's command. Dropped before it has run, it is killed.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    flags: CloneFlags,
+    start: OwnedFd,
+    signals: SignalFd,
+    mask: SigSet,
+}
+
+/// How a container's command ended: what the stage's own end must show.
+#[derive(Clone, Copy, Debug)]
+pub enum Exit {
+    /// It exited with this status.
+    Status(u8),
+    /// A signal ended it.
+    Signal(Signal),
+}
+
+/// clone(2): a child in the new namespaces that `flags` names (the talk's `Cloneflags`), which
+/// carries out `container` once the parent says so with [`Child::run`].
+///
+/// Where Go re-executes its own binary with the argument `CLONE`, since its runtime cannot fork, a
+/// single-threaded Rust program just goes on in the child.
+///
+/// # Errors
+/// Those of clone(2); the usual ones carry a hint.
+pub fn clone(flags: CloneFlags, container: impl FnOnce() -> Result<Infallible>) -> Result<Child> {
+    // With SIGCHLD ignored (inherited from the caller) the kernel would reap the child itself, and
+    // its exit status would be lost.
+    // SAFETY: SIG_DFL is a valid disposition, and no handler of ours is replaced.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    let mut awaited = SigSet::from_iter(FORWARDED);
+    awaited.add(Signal::SIGCHLD);
+    let mask = step(format_args!("sigprocmask(SIG_BLOCK)"), || {
+        awaited.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)
+    })?;
+    let signals = step(format_args!("signalfd(SFD_CLOEXEC)"), || {
+        SignalFd::with_flags(&awaited, SfdFlags::SFD_CLOEXEC)
+    })?;
+    let (started, start) = step(format_args!("pipe2(O_CLOEXEC)"), || pipe2(OFlag::O_CLOEXEC))?;
+
+    // The kernel's own clone(2), without a stack: like fork(2), which libc offers without flags.
+    // All arguments but the flags are null, so their order, which differs between architectures,
+    // does not matter.
+    // SAFETY: the program has one thread, and CLONE_VM is not set: the child gets a copy of
+    // everything, and nothing in it is in an inconsistent state.
+    let call =
+        || checked(unsafe { libc::syscall(libc::SYS_clone, flags.bits() | libc::SIGCHLD, 0, 0, 0, 0) });
+    let pid = step(format_args!("clone({}|SIGCHLD)", names(flags)), call)
+        .map_err(|error| clone_hint(error, flags))?;
+    if pid == 0 {
+        drop(start);
+        let error = match wait_for_start(&started, &mask) {
+            Ok(true) => match container() {
+                Err(error) => error,
+            },
+            Ok(false) => exit(1), // the parent has failed, and said why
+            Err(error) => error,
+        };
+        cli::report(&error);
+        exit(error.status());
+    }
+    let pid = Pid::from_raw(pid.try_into().unwrap_or(0));
+    Ok(Child { pid, flags, start, signals, mask })
+}
+
+/// Ends the child without what a normal exit would do twice, such as flushing the parent's buffers.
+fn exit(status: u8) -> ! {
+    // SAFETY: _exit(2) does not return and touches nothing of ours.
+    unsafe { libc::_exit(status.into()) }
+}
+
+/// In the child: whether the parent said start, rather than closing the pipe.
+fn wait_for_start(started: &OwnedFd, mask: &SigSet) -> Result<bool> {
+    // Before the read, so that a parent that is gone by now is noticed there.
+    step(format_args!("prctl(PR_SET_PDEATHSIG, SIGKILL)"), || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
+    })?;
+    step(format_args!("sigprocmask(SIG_SETMASK)"), || mask.thread_set_mask())?;
+    let mut byte = [0];
+    Ok(step(format_args!("read(pipe)"), || retry(|| read(started, &mut byte)))? == 1)
+}
+
+impl Child {
+    /// Its process id, as the parent's PID namespace has it.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Lets the child go on, and waits for its end. Meanwhile SIGTERM, SIGINT and SIGHUP are
+    /// passed on to it, and when it is stopped, so is the stage, as a shell expects of its job.
+    ///
+    /// # Errors
+    /// None that a running system shows.
+    pub fn run(self) -> Result<Exit> {
+        match write(&self.start, b"s") {
+            Ok(_) | Err(Errno::EPIPE) => {} // EPIPE: it has died, as waitpid(2) will tell
+            Err(errno) => return Err(Error::new("write(pipe)", errno)),
+        }
+        let mut emulated = None;
+        loop {
+            let Some(info) = step(format_args!("read(signalfd)"), || retry(|| self.signals.read_signal()))?
+            else {
+                continue;
+            };
+            match Signal::try_from(info.ssi_signo.cast_signed()) {
+                Ok(Signal::SIGCHLD) => match self.reap()? {
+                    Some(Exit::Signal(Signal::SIGKILL)) => {
+                        return Ok(Exit::Signal(emulated.unwrap_or(Signal::SIGKILL)));
+                    }
+                    Some(exit) => return Ok(exit),
+                    None => {}
+                },
+                // What the terminal sends (SI_KERNEL) has reached the whole process group.
+                Ok(signal) => {
+                    if info.ssi_code != libc::SI_KERNEL {
+                        let _ = kill(self.pid, signal); // not yet reaped, so the pid is still its own
+                    }
+                    if self.flags.contains(CloneFlags::CLONE_NEWPID) && self.has_default_action(signal) {
+                        emulated = Some(signal);
+                        let _ = kill(self.pid, Signal::SIGKILL);
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// How the child ended, if it has. If it has stopped, the stage stops, and both continue.
+    fn reap(&self) -> Result<Option<Exit>> {
+        let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
+        let status = step(format_args!("waitpid({}, WNOHANG|WUNTRACED)", self.pid), || {
+            retry(|| waitpid(self.pid, Some(flags)))
+        })?;
+        match status {
+            WaitStatus::Exited(_, status) => Ok(Some(Exit::Status(u8::try_from(status).unwrap_or(1)))),
+            WaitStatus::Signaled(_, signal, _) => Ok(Some(Exit::Signal(signal))),
+            WaitStatus::Stopped(..) => {
+                let _ = raise(Signal::SIGSTOP);
+                let _ = kill(self.pid, Signal::SIGCONT);
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether `signal` would end the child, were it not PID 1 of its namespace: the kernel drops
+    /// what such a process neither handles nor ignores (pid_namespaces(7)), so that `sleep 60` as a
+    /// container's command could not be interrupted. Then the stage does what the signal asks.
+    fn has_default_action(&self, signal: Signal) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let has = |field: &str| {
+            let mask = status.lines().find_map(|line| line.strip_prefix(field)).map(str::trim);
+            // A field that cannot be read means: leave it to the command.
+            mask.and_then(|mask| u64::from_str_radix(mask, 16).ok())
+                .is_none_or(|mask| mask >> (signal as i32 - 1) & 1 == 1)
+        };
+        !has("SigIgn:") && !has("SigCgt:")
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // After `run` there is no such child any more, and both calls fail without effect.
+        if waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
+            let _ = kill(self.pid, Signal::SIGKILL);
+            let _ = retry(|| waitpid(self.pid, None));
+        }
+        let _ = self.mask.thread_set_mask();
+    }
+}
+
+impl Exit {
+    /// Ends the stage as its command ended: with its status, or by its signal.
+    pub fn pass_on(self) -> std::process::ExitCode {
+        match self {
+            Self::Status(status) => status.into(),
+            Self::Signal(signal) => {
+                let _ = nix::sys::prctl::set_dumpable(false); // the core file, if any, is the command's
+                // SAFETY: SIG_DFL is a valid disposition, and no handler of ours is replaced.
+                unsafe { libc::signal(signal as i32, libc::SIG_DFL) };
+                let _ = SigSet::from(signal).thread_unblock();
+                let _ = raise(signal);
+                (128 + signal as u8).into() // for a signal that does not end a process
+            }
+        }
+    }
+}
+
+/// The namespaces that the talk names without building, with the letters that `unshare` has for them.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct MoreNamespaces {
+    /// System V IPC and POSIX message queues of its own, too
+    #[arg(short, long)]
+    ipc: bool,
+    /// Its own view of the cgroups, too
+    #[arg(short = 'C', long)]
+    cgroup: bool,
+}
+
+impl MoreNamespaces {
+    /// See ipc_namespaces(7) and cgroup_namespaces(7).
+    pub fn flags(self) -> CloneFlags {
+        let flag = |wanted, flag| if wanted { flag } else { CloneFlags::empty() };
+        flag(self.ipc, CloneFlags::CLONE_NEWIPC) | flag(self.cgroup, CloneFlags::CLONE_NEWCGROUP)
+    }
+}
+
+/// The command of a stage, as it stands on the command line.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Command {
+    /// What to run in the container, and its arguments [default: /bin/sh, with the prompt "-> "]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<OsString>,
+}
+
+impl Command {
+    /// execve(2): becomes the command, which is looked for in `PATH` as a shell does. It gets the
+    /// environment as it is, and no descriptor but 0, 1 and 2.
+    ///
+    /// # Errors
+    /// With exit status 127 if the command is not found, 126 if it cannot be executed.
+    pub fn exec(&self) -> Result<Infallible> {
+        let mut words = self.words.clone();
+        let mut environment = env::vars_os().collect::<Vec<_>>();
+        if words.is_empty() {
+            words.push("/bin/sh".into());
+            environment.retain(|(name, _)| name != "PS1");
+            environment.push(("PS1".into(), "-> ".into()));
+        }
+        let program = find(Path::new(&words[0])).map_err(|error| exec_hint(error, Path::new(&words[0])))?;
+        let count = environment.len();
+        let c_words = words.iter().map(|word| c_string(word.as_bytes())).collect::<Result<Vec<_>>>()?;
+        let c_environment = environment
+            .into_iter()
+            .map(|(name, value)| c_string(&[name.as_bytes(), value.as_bytes()].join(&b'=')))
+            .collect::<Result<Vec<_>>>()?;
+
+        // A descriptor of the host's directories would be a way around every wall: CVE-2024-21626.
+        step(format_args!("close_range(3, ~0U, CLOSE_RANGE_CLOEXEC)"), close_on_exec)?;
+        // Rust's start-up ignores SIGPIPE, and execve(2) keeps what is ignored.
+        // SAFETY: SIG_DFL is a valid disposition, and no handler of ours is replaced.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        let path = c_string(program.as_os_str().as_bytes())?;
+        step(format_args!("execve({program:?}, {words:?}, /* {count} vars */)"), || {
+            execve(&path, &c_words, &c_environment)
+        })
+        .map_err(|error| exec_hint(error, &program))
+    }
+}
+
+/// Where `name` is: as it stands if it has a slash, otherwise in the first directory of `PATH` that
+/// has an executable file of that name.
+fn find(name: &Path) -> Result<PathBuf> {
+    if name.as_os_str().as_bytes().contains(&b'/') {
+        return Ok(name.into());
+    }
+    let mut errno = Errno::ENOENT;
+    let path = env::var_os("PATH").unwrap_or("/usr/local/bin:/usr/bin:/bin".into());
+    for file in env::split_paths(&path).map(|directory| directory.join(name)).filter(|file| file.is_file()) {
+        match access(&file, AccessFlags::X_OK) {
+            Ok(()) => return Ok(file),
+            Err(refused) => errno = refused,
+        }
+    }
+    Err(Error::new(format!("execve({name:?})"), errno))
+}
+
+fn close_on_exec() -> nix::Result<()> {
+    // SAFETY: a system call on descriptors only; nothing is closed before execve(2).
+    let returned = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    checked(returned).map(drop)
+}
+
+/// Which file is missing or wrong, and the shell's exit status for it.
+fn exec_hint(error: Error, program: &Path) -> Error {
+    let status = if error.errno() == Some(Errno::ENOENT) { 127 } else { 126 };
+    let head = fs::read(program).unwrap_or_default();
+    let loader = interpreter(&head);
+    error
+        .with_status(status)
+        .hint_on(Errno::ENOENT, || match &loader {
+            Some(loader) => format!("{program:?} is there, but {loader:?}, which it asks for to load it, is not: is the root file system complete?"),
+            None if program.has_root() => format!("the container's root has no {program:?}: ls shows what it has, scripts/rootfs.sh makes a complete one"),
+            None => format!("no directory of PATH has it: {}", env::var_os("PATH").unwrap_or_default().display()),
+        })
+        .hint_on(Errno::EACCES, || match program.is_dir() {
+            true => format!("{program:?} is a directory"),
+            false => format!("{program:?} is not executable (chmod +x), or its directory cannot be entered"),
+        })
+        .hint_on(Errno::ENOEXEC, || match (elf_machine(&head), elf_machine(&fs::read("/proc/self/exe").unwrap_or_default())) {
+            (Some(theirs), Some(ours)) if theirs != ours => format!("it is for {}, this kernel runs {}: the root file system is of another architecture", machine(theirs), machine(ours)),
+            _ => "it is neither a program for this kernel nor a script that starts with #! and an interpreter".to_string(),
+        })
+}
+
+/// What the kernel loads first to run this file: the `#!` interpreter of a script, `PT_INTERP` of
+/// a 64-bit ELF file. See execve(2) and elf(5).
+fn interpreter(head: &[u8]) -> Option<PathBuf> {
+    let path = |bytes: &[u8]| PathBuf::from(OsString::from_vec(bytes.to_vec()));
+    if let Some(line) = head.strip_prefix(b"#!") {
+        let word = line.trim_ascii_start().split(|byte| byte.is_ascii_whitespace()).next()?;
+        return Some(path(word));
+    }
+    let number = |at: usize, length: usize| {
+        let bytes = head.get(at..at.checked_add(length)?)?;
+        usize::try_from(bytes.iter().rev().fold(0_u64, |sum, &byte| sum << 8 | u64::from(byte))).ok()
+    };
+    // Elf64_Ehdr: e_phoff at 32, e_phentsize at 54, e_phnum at 56. Elf64_Phdr: p_type at 0,
+    // p_offset at 8, p_filesz at 32.
+    let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+    head.starts_with(b"\x7fELF\x02\x01").then_some(())?;
+    let header = (0..count).map(|i| table.saturating_add(i * size)).find(|&at| number(at, 4) == Some(3))?;
+    let (offset, length) = (number(header + 8, 8)?, number(header + 32, 8)?);
+    Some(path(head.get(offset..offset.checked_add(length)?)?.strip_suffix(b"\0")?))
+}
+
+/// `e_machine` of an ELF file, least significant byte first.
+fn elf_machine(head: &[u8]) -> Option<u16> {
+    let bytes = head.starts_with(b"\x7fELF").then(|| head.get(18..20))??;
+    Some(match head[5] {
+        2 => u16::from_be_bytes([bytes[0], bytes[1]]),
+        _ => u16::from_le_bytes([bytes[0], bytes[1]]),
+    })
+}
+
+/// The name of an `e_machine`: see `linux/elf-em.h`.
+fn machine(number: u16) -> String {
+    match number {
+        3 => "x86 (32 bits)".into(),
+        20 | 21 => "PowerPC".into(),
+        22 => "s390x".into(),
+        40 => "ARM (32 bits)".into(),
+        62 => "x86-64".into(),
+        183 => "AArch64".into(),
+        243 => "RISC-V".into(),
+        258 => "LoongArch".into(),
+        other => format!("ELF machine {other}"),
+    }
+}
+
+/// A string for the kernel.
+///
+/// # Errors
+/// If it has a NUL byte, with which the kernel would take it for ended.
+pub(crate) fn c_string(bytes: &[u8]) -> Result<CString> {
+    CString::new(bytes)
+        .map_err(|_| Error::input(format!("{:?}: a NUL byte inside", String::from_utf8_lossy(bytes))))
+}
+
+/// The names of `flags`, as strace prints them.
+fn names(flags: CloneFlags) -> String {
+    flags.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join("|")
+}
+
+/// Repeats a call that a signal handler interrupted.
+pub(crate) fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            done => return done,
+        }
+    }
+}
+
+/// Why a namespace could not be made: clone(2) and unshare(2) have the same reasons.
+pub(crate) fn clone_hint(error: Error, flags: CloneFlags) -> Error {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let zero = |path: &str| read(path).trim() == "0";
+    error
+        .hint_on(Errno::EPERM, || {
+            if !flags.contains(CloneFlags::CLONE_NEWUSER) {
+                return "a UTS namespace of its own takes root (CAP_SYS_ADMIN): sudo; or stage2-user, which makes a user namespace first, and works without".to_string();
+            }
+            if zero("/proc/sys/kernel/unprivileged_userns_clone") {
+                return "user namespaces are switched off for ordinary users (kernel.unprivileged_userns_clone is 0): sudo sysctl kernel.unprivileged_userns_clone=1 (and =0 to undo it), or run the stage with sudo".into();
+            }
+            if read("/proc/self/status").lines().any(|line| line.starts_with("Seccomp:") && line.ends_with('2')) {
+                return "a seccomp filter is on this process, as in a Docker container, and may be what refuses: outside of the container it works, or with docker run --security-opt seccomp=unconfined".into();
+            }
+            "in a chroot no user namespace can be made (clone(2)); neither where the caller's own ids are not mapped, as after unshare -U without -r".into()
+        })
+        .hint_on(Errno::ENOSPC, || {
+            let off = ["user", "uts", "pid", "mnt", "net", "ipc", "cgroup"].into_iter().find(|kind| zero(&format!("/proc/sys/user/max_{kind}_namespaces")));
+            match off {
+                Some(kind) => format!("no {kind} namespace may be made here (user.max_{kind}_namespaces is 0): sudo sysctl user.max_{kind}_namespaces=1000 allows it until the next boot"),
+                None => "a limit on namespaces is reached: sysctl user shows them, 32 is the deepest nesting".into(),
+            }
+        })
+        .hint_on(Errno::EINVAL, || "this kernel was built without one of these namespaces: ls /proc/self/ns shows those it has".to_string())
+        .hint_on(Errno::EUSERS, || "user namespaces are nested too deep: 32 levels are the limit".to_string())
+}

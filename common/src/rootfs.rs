@@ -1,0 +1,185 @@
+//! Which directory becomes the container's `/`: a root file system of its own, or one that is put
+//! together from the host's programs. See pivot_root(2).
+
+use crate::{Error, Result, cli, mount, step::step};
+use nix::{
+    errno::Errno,
+    sys::stat::Mode,
+    unistd::{geteuid, mkdir},
+};
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::fs::{MetadataExt, symlink},
+    path::{Path, PathBuf},
+};
+
+/// The talk's directory.
+const DEFAULT: &str = "/tmp/rootfs";
+
+/// Where the old root goes, below the new one, for the moment between pivot_root(2) and umount2(2).
+pub const OLD_ROOT: &str = ".old_root";
+
+/// What the borrowed root shows of the host, read-only: programs and libraries, nothing of its data.
+const LENT: [&str; 3] = ["usr", "bin", "sbin"];
+
+/// And of its /etc what programs do not run without: Debian's links to the one of several editors
+/// or awks, the loader's list of libraries.
+const LENT_ETC: [&str; 2] = ["alternatives", "ld.so.cache"];
+
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// A root file system that was found on the host.
+#[derive(Debug)]
+pub enum Root {
+    /// A directory with a system in it, such as `scripts/rootfs.sh` makes.
+    Directory(PathBuf),
+    /// None: the host lends its programs.
+    Borrowed,
+}
+
+/// Finds the root: `--rootfs`, or else `/tmp/rootfs` where the caller or root has made it. Anybody
+/// can make a directory in /tmp, and whose programs are run as root inside should be known. Happens
+/// on the host, since a user namespace does not show who else owns a file.
+///
+/// # Errors
+/// If `given` is not a directory.
+pub fn find(given: Option<&Path>) -> Result<Root> {
+    let Some(directory) = given else {
+        return Ok(match fs::symlink_metadata(DEFAULT) {
+            Ok(found) if found.is_dir() && (found.uid() == 0 || found.uid() == geteuid().as_raw()) => {
+                Root::Directory(DEFAULT.into())
+            }
+            Ok(_) => {
+                borrow(&format!("{DEFAULT} is not a directory of yours or of root's, so it is left alone"))
+            }
+            Err(_) => borrow(&format!("there is no {DEFAULT}")),
+        });
+    };
+    let fail = |errno| {
+        Error::new(format!("open({directory:?}, O_DIRECTORY)"), errno).hint(format!("scripts/rootfs.sh {} makes a root file system there; without --rootfs the host lends its programs", directory.display()))
+    };
+    // pivot_root(2) would take "." for what lies below the mount, not for the mount.
+    let path = fs::canonicalize(directory).map_err(|error| fail(errno(&error)))?;
+    match path.is_dir() {
+        true => Ok(Root::Directory(path)),
+        false => Err(fail(Errno::ENOTDIR)),
+    }
+}
+
+fn borrow(why: &str) -> Root {
+    cli::say(&format!(
+        "{why}; the host lends its programs, read-only (scripts/rootfs.sh makes a root of its own)"
+    ));
+    Root::Borrowed
+}
+
+/// `mount --rbind rootfs rootfs`: makes the new root a mount point, since pivot_root(2) takes
+/// nothing else, with a directory [`OLD_ROOT`] in it; returns where it is.
+///
+/// The directory stays when the container has gone, empty, as on the slide: another container that
+/// was started from the same root may be about to use it.
+///
+/// # Errors
+/// Those of the mounts; a root that the container's root user cannot enter.
+pub fn bind(root: &Root) -> Result<PathBuf> {
+    let path = match root {
+        Root::Directory(path) => {
+            mount::rbind(path, path)?;
+            path.clone()
+        }
+        Root::Borrowed => lend()?,
+    };
+    let old = path.join(OLD_ROOT);
+    match make_directory(&old) {
+        Err(error) if error.errno() == Some(Errno::EEXIST) => match fs::symlink_metadata(&old) {
+            Ok(found) if found.is_dir() => Ok(path),
+            _ => Err(error.hint(format!(
+                "{old:?} is in the way: the old root is put there for a moment, in an empty directory"
+            ))),
+        },
+        Err(error) => Err(error.hint_on(Errno::EACCES, || {
+            format!(
+                "the container's root is an ordinary user outside, who may not write there: sudo mkdir {}",
+                old.display()
+            )
+        })),
+        Ok(()) => Ok(path),
+    }
+}
+
+/// A root in memory, on top of `/tmp`: a directory that every host has and no host loses, since
+/// only this mount namespace sees it.
+fn lend() -> Result<PathBuf> {
+    let root = PathBuf::from("/tmp");
+    let host = |name: &str| Path::new("/").join(name);
+    let libraries = entries("/").into_iter().filter(|name| name.starts_with("lib"));
+    let lent = LENT.map(String::from).into_iter().chain(libraries).collect::<Vec<_>>();
+    let alternatives = LENT_ETC.map(|name| format!("etc/{name}"));
+    let devices = DEVICES.map(|name| format!("dev/{name}"));
+
+    mount::tmpfs(&root)?;
+    for name in ["proc", "tmp", "etc", "dev"] {
+        make_directory(&root.join(name))?;
+    }
+    for name in &lent {
+        match fs::read_link(host(name)) {
+            Ok(target) => link(target.as_os_str(), &root.join(name))?,
+            Err(_) if host(name).is_dir() => {
+                make_directory(&root.join(name))?;
+                mount::rbind(&host(name), &root.join(name))?;
+                mount::read_only(&root.join(name))?;
+            }
+            Err(_) => {}
+        }
+    }
+    for name in alternatives.iter().chain(&devices) {
+        let found = fs::metadata(host(name));
+        match found {
+            Ok(found) if found.is_dir() => make_directory(&root.join(name))?,
+            Ok(_) => write(&root.join(name), "")?,
+            Err(_) => continue,
+        }
+        mount::rbind(&host(name), &root.join(name))?;
+    }
+    for name in &alternatives {
+        if host(name).exists() {
+            mount::read_only(&root.join(name))?;
+        }
+    }
+    for (target, name) in [("/proc/self/fd", "fd"), ("fd/0", "stdin"), ("fd/1", "stdout"), ("fd/2", "stderr")]
+    {
+        link(OsStr::new(target), &root.join("dev").join(name))?;
+    }
+    write(&root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")?;
+    write(&root.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n")?;
+    write(&root.join("etc/hosts"), "127.0.0.1 localhost\n::1 localhost\n")?;
+    Ok(root)
+}
+
+fn entries(directory: &str) -> Vec<String> {
+    let names = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| name.into_string().ok()).collect()
+}
+
+fn make_directory(path: &Path) -> Result<()> {
+    step(format_args!("mkdir({path:?}, 0755)"), || mkdir(path, Mode::from_bits_truncate(0o755)))
+}
+
+fn link(target: &OsStr, path: &Path) -> Result<()> {
+    step(format_args!("symlink({target:?}, {path:?})"), || {
+        symlink(target, path).map_err(|error| errno(&error))
+    })
+}
+
+/// `echo TEXT > PATH`.
+///
+/// # Errors
+/// Those of open(2) and write(2).
+pub fn write(path: &Path, text: &str) -> Result<()> {
+    step(format_args!("write({path:?}, {text:?})"), || fs::write(path, text).map_err(|error| errno(&error)))
+}
+
+fn errno(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}

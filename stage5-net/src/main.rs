@@ -1,0 +1,74 @@
+//! # Stage 5: a network of its own, the full container
+//!
+//! - Slide: *Network Namespace*
+//! - By hand: `unshare -uUrpfmn --mount-proc /bin/sh`, and a second terminal; `scripts/by-hand/5-net.sh`
+//! - Manual: network_namespaces(7), veth(4), bridge(8), rtnetlink(7)
+//! - New: a bridge on the host, and a pair of links that leads from it into the container
+#![forbid(unsafe_code)]
+
+use common::process::{self, Command, Exit};
+use common::{CloneFlags, Result, cli, idmap, mount, network, rootfs, uts};
+use std::{convert::Infallible, path::Path, path::PathBuf, process::ExitCode};
+
+/// A container with its own hostname, users, processes, root file system and network, as
+/// `unshare -uUrpfmn --mount-proc`, pivot_root, brctl and ip make it
+#[derive(clap::Parser)]
+#[command(version)]
+struct Args {
+    /// The hostname inside
+    #[arg(long, value_name = "NAME", default_value = "leopard", value_parser = uts::hostname)]
+    hostname: String,
+    /// Who the caller is inside
+    #[arg(long, value_enum, default_value_t)]
+    map: idmap::Map,
+    /// Who sees the other side's new mounts
+    #[arg(long, value_enum, default_value_t)]
+    propagation: mount::Propagation,
+    /// What becomes `/` [default: /tmp/rootfs if it is yours or root's, otherwise the host's programs]
+    #[arg(long, value_name = "DIR")]
+    rootfs: Option<PathBuf>,
+    #[command(flatten)]
+    network: network::Options,
+    #[command(flatten)]
+    more: process::MoreNamespaces,
+    #[command(flatten)]
+    command: Command,
+}
+
+/// The namespaces to unshare: the talk's `Cloneflags`.
+const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUTS
+    .union(CloneFlags::CLONE_NEWUSER)
+    .union(CloneFlags::CLONE_NEWPID)
+    .union(CloneFlags::CLONE_NEWNS)
+    .union(CloneFlags::CLONE_NEWNET);
+
+/// Outside: makes the container's process, and waits for its end.
+fn host(args: &Args) -> Result<Exit> {
+    let root = rootfs::find(args.rootfs.as_deref())?;
+    args.network.enter()?;
+    let child = process::clone(NAMESPACES | args.more.flags(), || container(args, &root))?;
+    idmap::map_root_user(&child, args.map)?;
+    let _network = network::connect(&args.network, &child)?;
+    child.run()
+}
+
+/// Inside: what happens in the new namespaces, up to the command.
+fn container(args: &Args, root: &rootfs::Root) -> Result<Infallible> {
+    uts::sethostname(&args.hostname)?;
+    mount::propagation("/", args.propagation)?;
+    mount::propagation("/", mount::Propagation::Private)?;
+    let root = rootfs::bind(root)?;
+    mount::proc(&root.join("proc"))?;
+    mount::pivot_root(&root, &root.join(rootfs::OLD_ROOT))?;
+    mount::chdir("/")?;
+    mount::tmpfs(Path::new("/tmp"))?;
+    rootfs::write(Path::new("/tmp/leopard.txt"), "leopard\n")?;
+    mount::propagation("/.old_root", mount::Propagation::Private)?;
+    mount::detach("/.old_root")?;
+    network::up(&args.network)?;
+    args.command.exec()
+}
+
+fn main() -> ExitCode {
+    cli::main(host)
+}
