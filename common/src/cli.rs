@@ -1,7 +1,7 @@
 //! From `main` to the stage and back: the command line in, the message and the exit status out.
 
 use crate::{Error, Result, process::Exit};
-use clap::{Parser, error::ErrorKind};
+use clap::{ArgAction, Parser, arg, error::ErrorKind};
 use std::{
     env,
     io::{self, Write},
@@ -13,7 +13,10 @@ use std::{
 /// status is the command's; its death by a signal becomes the stage's own; 1 is a failure of ours,
 /// with one message on stderr.
 pub fn main<A: Parser>(host: impl FnOnce(&A) -> Result<Exit>) -> ExitCode {
-    let outcome = match A::try_parse() {
+    // One screen for -h and --help alike.
+    let help = arg!(-h --help "Print help").action(ArgAction::HelpShort);
+    let command = A::command().disable_help_flag(true).arg(help);
+    let outcome = match command.try_get_matches().and_then(|words| A::from_arg_matches(&words)) {
         Ok(args) => host(&args),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return match write!(io::stdout(), "{}", error.render()) {

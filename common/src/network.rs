@@ -83,29 +83,29 @@ impl Cidr {
 /// In which network namespace the bridge is.
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
 pub enum Net {
-    /// The host's own, as in the talk; takes root [default for root]
+    /// The host's own, as in the talk; takes root. The default for root.
     Host,
-    /// One that plays the host, and goes with the container; the real host is not touched [default otherwise]
+    /// One that plays the host, and goes with the container; the real host is not touched.
     Private,
 }
 
 /// The network's options: the talk's values.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Where the bridge is
-    #[arg(long, value_enum)]
+    /// Where the bridge is: host or private [default: host for root]
+    #[arg(long, value_enum, hide_possible_values = true)]
     net: Option<Net>,
     /// The bridge on the host
     #[arg(long, value_name = "NAME", default_value = "br0", value_parser = link_name)]
     bridge: String,
-    /// Its address
-    #[arg(long, value_name = "ADDRESS/PREFIX", default_value = "172.20.1.2/24")]
+    /// The bridge's address
+    #[arg(long, value_name = "CIDR", default_value = "172.20.1.2/24")]
     bridge_addr: Cidr,
-    /// The address of veth0, the host's end of the pair
-    #[arg(long, value_name = "ADDRESS/PREFIX", default_value = "172.20.1.3/24")]
+    /// The address of veth0, the host's end
+    #[arg(long, value_name = "CIDR", default_value = "172.20.1.3/24")]
     host_addr: Cidr,
     /// The address of veth1, the container's end
-    #[arg(long, value_name = "ADDRESS/PREFIX", default_value = "172.20.1.4/24")]
+    #[arg(long, value_name = "CIDR", default_value = "172.20.1.4/24")]
     container_addr: Cidr,
 }
 
@@ -167,7 +167,9 @@ impl Options {
 #[derive(Debug)]
 pub struct Network {
     socket: Socket,
+    /// All that it made, and nothing else, is in this group: one request removes it.
     group: u32,
+    made: bool,
 }
 
 /// The talk's bridge and pair: `brctl addbr br0`, `ip addr add`, `ip link set up`; then
@@ -178,7 +180,7 @@ pub struct Network {
 /// `EEXIST` if a link of that name is there already: it is not ours, and stays as it is.
 pub fn connect(options: &Options, child: &Child) -> Result<Network> {
     let pid = child.pid().as_raw().unsigned_abs();
-    let mut network = Network { socket: Socket::open()?, group: pid | 1 << 30 };
+    let mut network = Network { socket: Socket::open()?, group: pid | 1 << 30, made: false };
     let bridge = network.add(
         &Request::add_bridge(&options.bridge, network.group),
         &options.bridge,
@@ -196,6 +198,7 @@ impl Network {
     /// Makes a link and gives it its address; returns its index.
     fn add(&mut self, link: &Request, name: &str, address: Cidr) -> Result<u32> {
         self.socket.request(link).map_err(|error| hint(error, name))?;
+        self.made = true;
         let index = index_of(&mut self.socket, name)?;
         self.socket.request(&Request::add_address(index, address.address, address.prefix))?;
         Ok(index)
@@ -204,9 +207,10 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        match self.socket.request(&Request::delete_group(self.group)) {
-            Err(error) if error.errno() != Some(Errno::ENODEV) => cli::report(&error),
-            _ => {}
+        if self.made
+            && let Err(error) = self.socket.request(&Request::delete_group(self.group))
+        {
+            cli::report(&error);
         }
     }
 }
@@ -238,4 +242,21 @@ pub fn up(options: &Options) -> Result<()> {
     socket.request(&Request::add_address(inside, address.address, address.prefix))?;
     socket.request(&Request::set_up(inside))?;
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subnets() {
+        let subnet = |text: &str| text.parse::<Cidr>().map(|cidr| cidr.subnet().to_string());
+        assert_eq!(subnet("172.20.1.2/24").unwrap(), "172.20.1.0");
+        assert_eq!(subnet("172.20.6.2/22").unwrap(), "172.20.4.0");
+        assert_eq!(subnet("172.20.1.130/25").unwrap(), "172.20.1.128");
+        assert_eq!(subnet("10.0.0.1/1").unwrap(), "0.0.0.0");
+        assert!(subnet("172.20.1.2/0").is_ok());
+        assert!(subnet("172.20.1.2/31").is_err() && subnet("172.20.1.3/30").is_err() && subnet("x").is_err());
+    }
 }

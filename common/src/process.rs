@@ -247,8 +247,8 @@ impl MoreNamespaces {
 /// The command of a stage, as it stands on the command line.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Command {
-    /// What to run in the container, and its arguments [default: /bin/sh, with the prompt "-> "]
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    /// What to run inside [default: /bin/sh with the prompt "-> "]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     words: Vec<OsString>,
 }
 
@@ -349,7 +349,7 @@ fn interpreter(head: &[u8]) -> Option<PathBuf> {
     let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
     head.starts_with(b"\x7fELF\x02\x01").then_some(())?;
     let header = (0..count).map(|i| table.saturating_add(i * size)).find(|&at| number(at, 4) == Some(3))?;
-    let (offset, length) = (number(header + 8, 8)?, number(header + 32, 8)?);
+    let (offset, length) = (number(header.checked_add(8)?, 8)?, number(header.checked_add(32)?, 8)?);
     Some(path(head.get(offset..offset.checked_add(length)?)?.strip_suffix(b"\0")?))
 }
 
@@ -427,4 +427,36 @@ pub(crate) fn clone_hint(error: Error, flags: CloneFlags) -> Error {
         })
         .hint_on(Errno::EINVAL, || "this kernel was built without one of these namespaces: ls /proc/self/ns shows those it has".to_string())
         .hint_on(Errno::EUSERS, || "user namespaces are nested too deep: 32 levels are the limit".to_string())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nul_byte_is_an_error_not_an_end() {
+        assert_eq!(c_string(b"a\0b").unwrap_err().to_string(), "\"a\\0b\": a NUL byte inside");
+        assert_eq!(c_string(b"ab").unwrap().as_bytes_with_nul(), b"ab\0");
+    }
+
+    #[test]
+    fn the_interpreter_of_a_script_and_of_a_program() {
+        assert_eq!(interpreter(b"#! /bin/sh -e\necho"), Some("/bin/sh".into()));
+        assert_eq!(interpreter(b"echo"), None);
+        let shell = fs::read("/bin/sh").unwrap();
+        let loader = interpreter(&shell).unwrap();
+        assert!(loader.starts_with("/lib64") || loader.starts_with("/lib"));
+        assert!(loader.exists(), "{loader:?}");
+        // Cut anywhere, it is no program, but no reason to panic either.
+        for length in 0..1024 {
+            interpreter(&shell[..length]);
+            elf_machine(&shell[..length]);
+        }
+        let mut broken = shell;
+        for at in 0..64 {
+            broken[at] = 0xff;
+            interpreter(&broken);
+        }
+    }
 }

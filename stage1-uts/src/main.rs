@@ -10,9 +10,9 @@ use common::process::{self, Command, Exit};
 use common::{CloneFlags, Result, cli, uts};
 use std::{convert::Infallible, process::ExitCode};
 
-/// A container with its own hostname, as `unshare -u` makes it
+/// A container with its own hostname
 #[derive(clap::Parser)]
-#[command(version)]
+#[command(version, after_help = "By hand: unshare -u /bin/sh")]
 struct Args {
     /// The hostname inside
     #[arg(long, value_name = "NAME", default_value = "leopard", value_parser = uts::hostname)]

@@ -10,15 +10,15 @@ use common::process::{self, Command, Exit};
 use common::{CloneFlags, Result, cli, idmap, uts};
 use std::{convert::Infallible, process::ExitCode};
 
-/// A container with its own hostname and users, as `unshare -uUr` makes it
+/// A container with its own hostname and users
 #[derive(clap::Parser)]
-#[command(version)]
+#[command(version, after_help = "By hand: unshare -uUr /bin/sh")]
 struct Args {
     /// The hostname inside
     #[arg(long, value_name = "NAME", default_value = "leopard", value_parser = uts::hostname)]
     hostname: String,
-    /// Who the caller is inside
-    #[arg(long, value_enum, default_value_t)]
+    /// Who the caller is inside: root or none
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     map: idmap::Map,
     #[command(flatten)]
     command: Command,

@@ -10,18 +10,18 @@ use common::process::{self, Command, Exit};
 use common::{CloneFlags, Result, cli, idmap, mount, uts};
 use std::{convert::Infallible, path::Path, process::ExitCode};
 
-/// A container with its own hostname, users and processes, as `unshare -uUrpf --mount-proc` makes it
+/// A container with its own hostname, users and processes
 #[derive(clap::Parser)]
-#[command(version)]
+#[command(version, after_help = "By hand: unshare -uUrpf --mount-proc /bin/sh")]
 struct Args {
     /// The hostname inside
     #[arg(long, value_name = "NAME", default_value = "leopard", value_parser = uts::hostname)]
     hostname: String,
-    /// Who the caller is inside
-    #[arg(long, value_enum, default_value_t)]
+    /// Who the caller is inside: root or none
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     map: idmap::Map,
-    /// Who sees the other side's new mounts
-    #[arg(long, value_enum, default_value_t)]
+    /// Of mounts: private, slave, shared or unchanged
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true, value_name = "KIND")]
     propagation: mount::Propagation,
     #[command(flatten)]
     command: Command,

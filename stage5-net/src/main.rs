@@ -10,21 +10,20 @@ use common::process::{self, Command, Exit};
 use common::{CloneFlags, Result, cli, idmap, mount, network, rootfs, uts};
 use std::{convert::Infallible, path::Path, path::PathBuf, process::ExitCode};
 
-/// A container with its own hostname, users, processes, root file system and network, as
-/// `unshare -uUrpfmn --mount-proc`, pivot_root, brctl and ip make it
+/// A container with its own hostname, users, processes, root file system and network
 #[derive(clap::Parser)]
-#[command(version)]
+#[command(version, after_help = "By hand: unshare -uUrpfmn --mount-proc /bin/sh, then pivot_root, brctl, ip")]
 struct Args {
     /// The hostname inside
     #[arg(long, value_name = "NAME", default_value = "leopard", value_parser = uts::hostname)]
     hostname: String,
-    /// Who the caller is inside
-    #[arg(long, value_enum, default_value_t)]
+    /// Who the caller is inside: root or none
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     map: idmap::Map,
-    /// Who sees the other side's new mounts
-    #[arg(long, value_enum, default_value_t)]
+    /// Of mounts: private, slave, shared or unchanged
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true, value_name = "KIND")]
     propagation: mount::Propagation,
-    /// What becomes `/` [default: /tmp/rootfs if it is yours or root's, otherwise the host's programs]
+    /// What becomes / [default: /tmp/rootfs, or else the host's programs]
     #[arg(long, value_name = "DIR")]
     rootfs: Option<PathBuf>,
     #[command(flatten)]

@@ -1,0 +1,162 @@
+#!/bin/sh
+# Says what a process can see of the container it is in: a line a fact, "fact<TAB>value".
+# A value that begins with FAILED is never right, not even on both sides.
+#
+# Usage: probe.sh STAGE NAMESPACES PID
+#
+# NAMESPACES and PID are those of the caller outside (compare.sh). It must run on a bare
+# busybox and on Ubuntu base, which has no ps, ip or ping: proc(5) first, then programs.
+set -eu
+
+case ${1-} in
+    -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit ;;
+esac
+stage=$1 outside=$2 caller=$3
+PATH=$PATH:/usr/sbin:/sbin
+have() { [ -n "$(command -v "$1")" ]; }
+fact() { printf '%s\t%s\n' "$1" "$2"; }
+# Not $(cat FILE), a process that "processes" would have to leave out; nor /dev/null, which
+# may be missing here, and would be made as a file.
+line() { [ -r "$1" ] && IFS= read -r REPLY <"$1" || REPLY='(none)'; }
+
+line /proc/sys/kernel/hostname
+fact hostname "$REPLY"
+
+# The namespaces that are not the caller's (namespaces(7): the same link, the same namespace).
+new=''
+for name in cgroup ipc mnt net pid time user uts; do
+    link=$(readlink "/proc/self/ns/$name") || link='(none)'
+    case " $outside " in
+        *" $link "*) ;;
+        *) new="$new $name" ;;
+    esac
+done
+fact 'new namespaces' "${new# }"
+
+fact uid "$(id -u)"
+fact gid "$(id -g)"
+fact groups "$(id -G)"
+for map in uid_map gid_map; do
+    while read -r inside above count; do
+        fact "$map" "$inside $above $count"
+    done <"/proc/self/$map"
+done
+line /proc/self/setgroups
+fact setgroups "$REPLY"
+while read -r name value; do
+    case $name in
+        Cap*: | NoNewPrivs:) fact "${name%:}" "$value" ;;
+    esac
+done </proc/self/status
+
+fact 'PID of the shell' $$
+# The host's come and go; what counts is that they can be seen, down to the caller.
+case " $new " in
+    *' pid '*)
+        list=''
+        for dir in /proc/[0-9]*; do
+            line "$dir/comm"
+            list="$list, ${dir#/proc/} $REPLY"
+        done
+        fact processes "${list#, }"
+        ;;
+    *)
+        [ ! -d "/proc/$caller" ] || fact processes "those of the host, with the caller"
+        ;;
+esac
+
+standard='' more=''
+for fd in /proc/self/fd/*; do
+    case $fd in
+        */[012]) standard="$standard ${fd##*/}" ;;
+        *) [ ! -L "$fd" ] || more="$more ${fd##*/}" ;; # the one that listed them has gone
+    esac
+done
+fact descriptors "${standard# }"
+[ -n "$more" ] || more=' none'
+fact 'more descriptors' "${more# }"
+fact directory "$(pwd)"
+list=''
+for entry in /* /.[!.]*; do
+    [ ! -e "$entry" ] || list="$list ${entry#/}"
+done
+fact 'in /' "${list# }"
+line /tmp/leopard.txt
+fact /tmp/leopard.txt "$REPLY"
+
+# proc_pid_mountinfo(5): optional fields (propagation) up to a "-", then type, source, options.
+while read -r _ _ _ _ target options rest; do
+    case ${rest%%- *} in
+        *shared:*) options=$options,shared ;;
+    esac
+    case ${rest%%- *} in
+        *master:*) options=$options,slave ;;
+    esac
+    rest=${rest#*- }
+    fact "mount $target" "${rest%% *} $options (${rest##* })"
+done </proc/self/mountinfo
+
+# Before the links are looked at: by the time of the answer all of them are up.
+[ "$stage" != 5 ] || for address in 172.20.1.2 172.20.1.3; do
+    if have ping; then
+        case $(ping -c1 -W2 "$address" 2>&1) in
+            *', 0% packet loss'*) REPLY=answers ;;
+            *) REPLY='FAILED: no answer' ;;
+        esac
+    elif have bash; then
+        # No ping(8) in Ubuntu base. "Refused" is an answer as well: from whom else?
+        case $(timeout 2 bash -c ": <>/dev/tcp/$address/9" 2>&1) in
+            *refused*) REPLY='answers (a connection is refused)' ;;
+            *) REPLY='FAILED: no answer' ;;
+        esac
+    else
+        REPLY='(neither ping nor bash here)'
+    fi
+    fact "ping $address" "$REPLY"
+done
+
+# Left out: link-local addresses, which come from the random hardware address of a veth, and
+# M-DOWN, which ip(8) finds by looking for the index of a peer in the wrong namespace.
+if have ip; then
+    ip -o link | while read -r _ name flags _ mtu _; do
+        name=${name%:}
+        flags=${flags%>}
+        case $flags in
+            *,M-DOWN*) flags=${flags%%,M-DOWN*}${flags#*,M-DOWN} ;;
+        esac
+        fact "link ${name%%@*}" "${flags#<} mtu $mtu"
+    done
+    ip -o addr | while read -r _ name family value; do
+        case "$family $value" in
+            'inet6 fe80:'*) ;;
+            inet*) value=${value%%\\*}; fact "address $name" "${value%% "$name"*}" ;;
+        esac
+    done
+    ip route | while read -r destination value; do
+        fact "route $destination" "$value"
+    done
+else
+    while read -r name _; do
+        case $name in
+            *:*) fact "link ${name%%:*}" '(no ip here to ask for its state)' ;;
+        esac
+    done </proc/net/dev
+    address='' list='' # fib_trie has two tables, and an own address is in both
+    while read -r first second third _; do
+        case "$first $third" in
+            '|-- '*) address=$second ;;
+            '/32 LOCAL')
+                case " $list " in
+                    *" $address "*) ;;
+                    *) list="$list $address" ;;
+                esac
+                ;;
+        esac
+    done </proc/net/fib_trie
+    fact addresses "${list# }"
+    while read -r name destination gateway _ _ _ _ mask _; do
+        [ "$name" = Iface ] || fact "route $destination" "mask $mask gateway $gateway dev $name"
+    done </proc/net/route
+fi
+
+fact probe complete

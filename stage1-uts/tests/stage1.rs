@@ -1,0 +1,82 @@
+//! Stage 1 beside `unshare -u`.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../../common/tests/support/mod.rs"]
+mod support;
+
+use support::{Caller, Run, callers};
+
+const STAGE: &str = env!("CARGO_BIN_EXE_stage1-uts");
+const NAMESPACES: &str = "readlink /proc/self/ns/*";
+
+/// Root, where the tests run as root: the stage takes it.
+fn root() -> Vec<Caller> {
+    callers().into_iter().filter(|&caller| caller == Caller::Root).collect()
+}
+
+#[test]
+fn has_its_own_hostname_and_shares_the_rest() {
+    for caller in root() {
+        let run = Run::new(STAGE, caller);
+        assert_eq!(run.stdout(&["hostname"]), "leopard\n");
+        assert_eq!(run.stdout(&["--hostname", "ocelot", "--", "hostname"]), "ocelot\n");
+        let script = format!("{NAMESPACES}; exec \"$@\"");
+        let both = run.under(&["sh", "-c", &script, "sh"]).stdout(&["sh", "-c", NAMESPACES]);
+        let lines = both.lines().collect::<Vec<_>>();
+        let (outside, inside) = lines.split_at(lines.len() / 2);
+        let differ = outside.iter().zip(inside).filter(|(outside, inside)| outside != inside);
+        let differ = differ.map(|(outside, _)| outside.split(':').next().unwrap_or_default());
+        assert_eq!(differ.collect::<Vec<_>>(), ["uts"]);
+    }
+}
+
+#[test]
+fn is_as_unshare_makes_it() {
+    const FACTS: &str = "hostname; id; cat /proc/self/uid_map; grep Cap /proc/self/status; cat /proc/mounts";
+    for caller in root() {
+        let script = format!("hostname leopard; {FACTS}");
+        let by_hand = Run::new("unshare", caller).stdout(&["-u", "sh", "-c", &script]);
+        assert_eq!(Run::new(STAGE, caller).stdout(&["--", "sh", "-c", FACTS]), by_hand);
+    }
+}
+
+#[test]
+fn without_root_it_says_why_and_what_else() {
+    let message = Run::new(STAGE, Caller::User).failure(1, &["true"]);
+    assert!(
+        message
+            .starts_with("stage1-uts: clone(CLONE_NEWUTS|SIGCHLD): EPERM: Operation not permitted\nhint: ")
+    );
+    assert!(message.contains("takes root") && message.contains("stage2-user"), "{message}");
+}
+
+#[test]
+fn runs_its_command() {
+    support::runs_its_command(STAGE, &root(), &[]);
+}
+
+#[test]
+fn passes_signals_on() {
+    support::passes_signals_on(STAGE, &root(), &[]);
+}
+
+#[test]
+fn refuses_hostnames() {
+    support::refuses_hostnames(STAGE, &root());
+}
+
+#[test]
+fn helps() {
+    support::helps(STAGE, "unshare -u");
+}
+
+#[test]
+fn controls_jobs() {
+    support::controls_jobs(STAGE, &root(), &[]);
+}
+
+#[test]
+fn stops_with_its_command() {
+    support::stops_with_its_command(STAGE, &root());
+}

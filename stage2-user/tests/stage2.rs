@@ -1,0 +1,98 @@
+//! Stage 2 beside `unshare -uUr` and `unshare -uU`.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../../common/tests/support/mod.rs"]
+mod support;
+
+use support::{Caller, Run, USER, callers};
+
+const STAGE: &str = env!("CARGO_BIN_EXE_stage2-user");
+const FACTS: &str = "hostname; id; cd /proc/self; cat uid_map gid_map setgroups; grep -E 'Cap|NoNew' status";
+
+#[test]
+fn the_caller_is_root_inside_as_unshare_makes_it() {
+    for caller in callers() {
+        let script = format!("hostname leopard; {FACTS}");
+        let by_hand = Run::new("unshare", caller).stdout(&["-uUr", "sh", "-c", &script]);
+        let stage = Run::new(STAGE, caller).stdout(&["--", "sh", "-c", FACTS]);
+        assert_eq!(stage, by_hand);
+        assert!(stage.starts_with("leopard\nuid=0(root) gid=0(root)"), "{stage}");
+        let outside = if caller == Caller::Root { 0 } else { USER };
+        assert!(
+            caller == Caller::User && outside != USER || stage.contains(&format!(" {outside} ")),
+            "{stage}"
+        );
+    }
+}
+
+#[test]
+fn without_a_map_nobody_is_anybody() {
+    for caller in callers() {
+        let by_hand =
+            Run::new("unshare", caller).stdout(&["-uU", "sh", "-c", "id; grep Cap /proc/self/status"]);
+        let stage = Run::new(STAGE, caller);
+        assert_eq!(stage.stdout(&["--map", "none", "sh", "-c", "id; grep Cap /proc/self/status"]), by_hand);
+        assert!(by_hand.starts_with("uid=65534(nobody) gid=65534(nogroup)"), "{by_hand}");
+        // The hostname is set before the command is executed, which costs it the capabilities.
+        assert_eq!(stage.stdout(&["--map", "none", "hostname"]), "leopard\n");
+        assert!(!stage.output(&["--map", "none", "hostname", "ocelot"]).status.success());
+    }
+}
+
+#[test]
+fn says_why_there_is_no_user_namespace() {
+    for caller in callers() {
+        let none = "unshare -Ur sh -c 'echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\"' sh \"$@\"";
+        let message = Run::new(STAGE, caller).under(&["sh", "-c", none, "sh"]).failure(1, &["true"]);
+        assert!(message.contains("clone(CLONE_NEWUTS|CLONE_NEWUSER|SIGCHLD): ENOSPC: "), "{message}");
+        assert!(message.contains("user.max_user_namespaces is 0"), "{message}");
+    }
+}
+
+/// Distributions whose AppArmor takes the capabilities away have this sysctl, and refuse the map.
+/// Here a file in its place and a tracer play them.
+#[test]
+fn recognises_the_apparmor_restriction() {
+    let sysctl = "mount -t tmpfs none /proc/sys/kernel; echo 1 > /proc/sys/kernel/apparmor_restrict_unprivileged_userns";
+    let refuse = ["strace", "-fqq", "-o", "/dev/null", "-e", "inject=write:error=EPERM:when=1"];
+    if callers().contains(&Caller::Root) {
+        let message = Run::new(STAGE, Caller::User).prepare(sysctl).under(&refuse).failure(1, &["true"]);
+        assert!(
+            message.contains("/uid_map, \"0 65533 1\", 9): EPERM: Operation not permitted\nhint: AppArmor"),
+            "{message}"
+        );
+        let message = Run::new(STAGE, Caller::User).under(&refuse).failure(1, &["true"]);
+        assert!(!message.contains("hint"), "no such sysctl, no such hint: {message}");
+    }
+}
+
+#[test]
+fn runs_its_command() {
+    support::runs_its_command(STAGE, &callers(), &[]);
+}
+
+#[test]
+fn passes_signals_on() {
+    support::passes_signals_on(STAGE, &callers(), &[]);
+}
+
+#[test]
+fn refuses_hostnames() {
+    support::refuses_hostnames(STAGE, &callers());
+}
+
+#[test]
+fn helps() {
+    support::helps(STAGE, "unshare -uUr");
+}
+
+#[test]
+fn controls_jobs() {
+    support::controls_jobs(STAGE, &callers(), &[]);
+}
+
+#[test]
+fn stops_with_its_command() {
+    support::stops_with_its_command(STAGE, &callers());
+}

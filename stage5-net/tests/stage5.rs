@@ -1,0 +1,189 @@
+//! Stage 5: the full container. The host of every test has a network of its own.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../../common/tests/support/mod.rs"]
+mod support;
+
+use support::{Caller, Run, busybox, callers};
+
+const STAGE: &str = env!("CARGO_BIN_EXE_stage5-net");
+
+#[test]
+fn the_line_of_the_readme() {
+    let script =
+        "hostname; id -u; echo $$; ls /; cat /tmp/leopard.txt; ping -c1 172.20.1.2; ping -c1 172.20.1.3";
+    let rootfs = ["--rootfs", busybox().to_str().unwrap()];
+    for caller in callers() {
+        for options in [&[][..], &rootfs, &["-i", "-C"], &["--net", "private"]] {
+            let seen = Run::new(STAGE, caller).stdout(&[options, &["--", "sh", "-c", script]].concat());
+            assert!(seen.starts_with("leopard\n0\n1\nbin\n"), "{seen}");
+            assert!(seen.contains("\nleopard\nPING 172.20.1.2"), "{seen}");
+            assert_eq!(
+                seen.matches("1 received, 0% packet loss").count()
+                    + seen.matches("1 packets received").count(),
+                2,
+                "{seen}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_links_of_the_talk() {
+    for caller in callers() {
+        let inside = Run::new(STAGE, caller).stdout(&["ip", "-o", "address"]);
+        for part in ["1: lo    inet 127.0.0.1/8 ", "veth1    inet 172.20.1.4/24 "] {
+            assert!(inside.contains(part), "{inside}");
+        }
+        let script = "for i in 0 1 2 3 4 5 6 7 8 9; do ip -o link; done | tail -n 2";
+        let links = Run::new(STAGE, caller).stdout(&["sh", "-c", script]);
+        assert!(
+            links.lines().count() == 2 && links.contains(" veth1@") && links.contains(" state UP "),
+            "{links}"
+        );
+    }
+}
+
+/// With `--net host` the host has the bridge while the container runs; with `--net private` it sees nothing.
+#[test]
+fn the_host_side() {
+    for caller in callers() {
+        for (net, seen) in [("host", true), ("private", false)] {
+            if seen && caller == Caller::User {
+                continue;
+            }
+            let watch = "\"$@\" & stage=$!; sleep 0.5; ip -o -d link; ip -o address; wait $stage";
+            let run = Run::new(STAGE, caller).under(&["sh", "-c", watch, "sh"]);
+            let host = run.stdout(&["--net", net, "sleep", "1"]);
+            assert_eq!(host.contains("br0    inet 172.20.1.2/24 "), seen, "{host}");
+            assert_eq!(host.contains("veth0    inet 172.20.1.3/24 "), seen, "{host}");
+            assert_eq!(
+                host.lines().any(|line| line.contains(" veth0@") && line.contains(" master br0 ")),
+                seen,
+                "{host}"
+            );
+        }
+    }
+}
+
+#[test]
+fn namespaces_of_the_options() {
+    let differ = |options: &[&str], caller| {
+        let script = "readlink /proc/self/ns/*; exec \"$@\"";
+        let run = Run::new(STAGE, caller).under(&["sh", "-c", script, "sh"]);
+        let both = run.stdout(&[options, &["sh", "-c", "readlink /proc/self/ns/*"]].concat());
+        let lines = both.lines().collect::<Vec<_>>();
+        let (outside, inside) = lines.split_at(lines.len() / 2);
+        let new = outside.iter().zip(inside).filter(|(outside, inside)| outside != inside);
+        new.map(|(name, _)| name.split(':').next().unwrap()).collect::<Vec<_>>().join(" ")
+    };
+    for caller in callers() {
+        assert_eq!(differ(&[], caller), "mnt net pid pid user uts");
+        assert_eq!(differ(&["--ipc", "--cgroup"], caller), "cgroup ipc mnt net pid pid user uts");
+    }
+}
+
+#[test]
+fn other_addresses() {
+    let addresses = [
+        "--bridge",
+        "bridge7",
+        "--bridge-addr",
+        "172.20.1.129/25",
+        "--host-addr",
+        "172.20.1.130/25",
+        "--container-addr",
+        "172.20.1.254/25",
+    ];
+    for caller in callers() {
+        let script =
+            ["sh", "-c", "ip -o -4 address show veth1; ping -c1 172.20.1.129; ping -c1 172.20.1.130"];
+        let seen = Run::new(STAGE, caller).stdout(&[&addresses[..], &script].concat());
+        assert!(seen.contains("172.20.1.254/25"), "{seen}");
+    }
+}
+
+#[test]
+fn addresses_that_cannot_be() {
+    for caller in callers() {
+        let run = Run::new(STAGE, caller);
+        let failure = |arguments: &[&str]| run.failure(1, &[arguments, &["true"]].concat());
+        assert!(
+            failure(&["--host-addr", "172.20.2.3/24"])
+                .contains("--host-addr 172.20.2.3/24 is not in the subnet of --bridge-addr 172.20.1.2/24")
+        );
+        assert!(failure(&["--container-addr", "172.20.1.4/25"]).contains("is not in the subnet"));
+        assert!(failure(&["--container-addr", "172.20.1.3/24"]).contains("must differ"));
+        assert!(failure(&["--bridge-addr", "172.20.1.4/24"]).contains("must differ"));
+        for word in [
+            "leopard",
+            "172.20.1.2",
+            "172.20.1.2/",
+            "172.20.1/24",
+            "172.20.1.256/24",
+            "::1/64",
+            "172.20.1.2/33",
+            "172.20.1.2/-1",
+            "",
+        ] {
+            assert!(failure(&["--bridge-addr", word]).contains("'--bridge-addr <CIDR>'"), "{word}");
+        }
+        assert!(failure(&["--bridge-addr", "172.20.1.2/31"]).contains("no room for three"));
+        assert!(failure(&["--bridge-addr", "172.20.1.0/24"]).contains("first and the last"));
+        assert!(failure(&["--bridge-addr", "172.20.1.255/24"]).contains("first and the last"));
+        assert!(failure(&["--bridge-addr", "127.0.0.2/24"]).contains("not a machine's address"));
+        for name in ["", "a-name-of-16-byte", "a/b", "a b", "..", "veth0", "v%d"] {
+            assert!(failure(&["--bridge", name]).contains("'--bridge <NAME>'"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_is_there_already_stays() {
+    for caller in callers().into_iter().filter(|&caller| caller == Caller::Root) {
+        for name in ["br0", "veth0"] {
+            let prepare = format!("ip link add {name} type bridge; ip address add 172.20.1.9/24 dev {name}");
+            let run = Run::new(STAGE, caller).prepare(&prepare);
+            // The test's host compares its links before and after.
+            let message = run.failure(1, &["true"]);
+            assert!(message.contains(&format!("RTM_NEWLINK(IFF_UP, IFLA_IFNAME=\"{name}\", ")), "{message}");
+            assert!(message.contains("): EEXIST: File exists\nhint: there is a link "), "{message}");
+            assert!(name != "br0" || message.contains("--bridge"), "{message}");
+            let kept =
+                run.under(&["sh", "-c", "\"$@\" 2>/dev/null; ip -o -4 address show", "sh"]).stdout(&["true"]);
+            assert!(kept.contains(&format!("{name}    inet 172.20.1.9/24")), "{kept}");
+        }
+    }
+}
+
+#[test]
+fn without_root_the_host_network_is_refused() {
+    let message = Run::new(STAGE, Caller::User).failure(1, &["--net", "host", "true"]);
+    assert!(message.contains("EPERM: ") && message.contains("--net private"), "{message}");
+}
+
+#[test]
+fn runs_its_command() {
+    support::runs_its_command(STAGE, &callers(), &[]);
+}
+
+#[test]
+fn passes_signals_on() {
+    support::passes_signals_on(STAGE, &callers(), &[]);
+}
+
+#[test]
+fn refuses_hostnames() {
+    support::refuses_hostnames(STAGE, &callers());
+}
+
+#[test]
+fn helps() {
+    support::helps(STAGE, "unshare -uUrpfmn --mount-proc");
+}
+
+#[test]
+fn controls_jobs() {
+    support::controls_jobs(STAGE, &callers(), &[]);
+}
