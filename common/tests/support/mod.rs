@@ -290,6 +290,7 @@ pub(crate) fn passes_signals_on(program: &str, callers: &[Caller], options: &[&s
             for process in running(&["sleep", "21.5"]) {
                 let _ = kill(process, Signal::SIGKILL);
             }
+            within_a_moment(|| running(&["sleep", "21.5"]).is_empty());
         }
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGKILL] {
             let mut stage = run.alone(&[options, &["--", "sleep", "22.5"]].concat()).spawn().unwrap();
