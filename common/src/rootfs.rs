@@ -61,6 +61,10 @@ pub fn find(given: Option<&Path>) -> Result<Root> {
     };
     // pivot_root(2) would take "." for what lies below the mount, not for the mount.
     let path = fs::canonicalize(directory).map_err(|error| fail(errno(&error)))?;
+    if path.parent().is_none() {
+        return Err(Error::input("--rootfs /: that is the host's own root")
+            .hint("without --rootfs the host lends its programs, and nothing else"));
+    }
     match path.is_dir() {
         true => Ok(Root::Directory(path)),
         false => Err(fail(Errno::ENOTDIR)),
@@ -164,6 +168,7 @@ fn entries(directory: &str) -> Vec<String> {
 
 fn make_directory(path: &Path) -> Result<()> {
     step(format_args!("mkdir({path:?}, 0755)"), || mkdir(path, Mode::from_bits_truncate(0o755)))
+        .map_err(unmapped_hint)
 }
 
 fn link(target: &OsStr, path: &Path) -> Result<()> {
@@ -178,6 +183,16 @@ fn link(target: &OsStr, path: &Path) -> Result<()> {
 /// Those of open(2) and write(2).
 pub fn write(path: &Path, text: &str) -> Result<()> {
     step(format_args!("write({path:?}, {text:?})"), || fs::write(path, text).map_err(|error| errno(&error)))
+        .map_err(unmapped_hint)
+}
+
+/// A new file needs an owner, and without a map there is none: user_namespaces(7), "Unmapped user
+/// and group IDs".
+fn unmapped_hint(error: Error) -> Error {
+    error.hint_on(Errno::EOVERFLOW, || {
+        "without a map no user inside exists outside, so nobody can own a new file: leave out --map none"
+            .to_string()
+    })
 }
 
 fn errno(error: &std::io::Error) -> Errno {

@@ -183,6 +183,18 @@ fn a_root_that_is_the_current_directory() {
 }
 
 #[test]
+fn roots_that_cannot_be() {
+    for caller in callers() {
+        let run = Run::new(STAGE, caller);
+        assert!(run.failure(1, &["--rootfs", "/"]).contains("the host's own root"));
+        for options in [&[][..], &busybox_options()] {
+            let message = run.failure(1, &[options, &["--map", "none"]].concat());
+            assert!(message.contains("EOVERFLOW: ") && message.contains("leave out --map none"), "{message}");
+        }
+    }
+}
+
+#[test]
 fn the_root_is_not_changed() {
     let list = || Command::new("find").arg(busybox()).output().unwrap().stdout;
     let before = list();
