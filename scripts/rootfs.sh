@@ -66,12 +66,10 @@ cleanup() {
 	# rm --one-file-system alone walks into a bind mount of the same file system.
 	mounted=$(mounts_in "$work")
 	[ -z "$mounted" ] || { say "$work: left behind: $mounted"; exit 1; }
-	{
-		find "$work" -type d ! -perm -700 -exec chmod u+rwx {} \; # or an ordinary user could not empty them
-		# Twice, since what was killed in a PID namespace may take a moment to go.
-		rm -rf --one-file-system -- "$work" || { sleep 1 && rm -rf --one-file-system -- "$work"; }
-	} 2>/dev/null || { say "$work: left behind: it holds what is not yours to remove"; exit 1; }
-	exit "$status"
+	find "$work" -type d ! -perm -700 -exec chmod u+rwx {} \; 2>/dev/null # or an ordinary user could not empty them
+	rm -rf --one-file-system -- "$work" 2>/dev/null && exit "$status"
+	say "$work: left behind: it holds what is not yours to remove"
+	exit 1
 }
 work='' child=''
 trap cleanup EXIT

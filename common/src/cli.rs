@@ -45,7 +45,9 @@ fn bad_usage(error: &clap::Error) -> Error {
 /// Prints `program: error` on stderr, in one write(2), so that lines of two processes do not mix.
 /// Where stderr is closed or full there is nobody to tell.
 pub(crate) fn report(error: &Error) {
-    say(&error.to_string());
+    if !error.is_reported() {
+        say(&error.to_string());
+    }
 }
 
 /// Prints `program: text` on stderr.

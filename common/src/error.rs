@@ -26,6 +26,15 @@ impl Error {
         Self { what: what.into(), errno: None, hint: None, status: 1 }
     }
 
+    /// A failure that another process of ours has reported already.
+    pub(crate) fn reported() -> Self {
+        Self::input("")
+    }
+
+    pub(crate) fn is_reported(&self) -> bool {
+        self.what.is_empty()
+    }
+
     /// The errno of the failed call, if a call it was.
     pub fn errno(&self) -> Option<Errno> {
         self.errno

@@ -10,14 +10,27 @@
 //! rtattr  IFLA_LINKINFO   length, type, then
 //!   rtattr  IFLA_INFO_KIND    length, type, "veth"
 //! ```
+//!
+//! The bytes are those of `ip`, attribute for attribute; a test compares them.
 
-use crate::{Error, Result, process::retry, step::step};
+use crate::{
+    Error, Result,
+    process::retry,
+    step::{checked, step},
+};
 use nix::{
     errno::Errno,
-    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket},
+    sys::{
+        socket::{
+            AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvmsg, send,
+            setsockopt, socket, sockopt::ReceiveTimeout,
+        },
+        time::TimeVal,
+    },
 };
 use std::{
     fmt,
+    io::IoSliceMut,
     net::Ipv4Addr,
     os::fd::{AsRawFd, OwnedFd},
 };
@@ -26,6 +39,10 @@ use std::{
 const VETH_INFO_PEER: u16 = 1;
 /// `NLMSGERR_ATTR_MSG` of `linux/netlink.h`.
 const NLMSGERR_ATTR_MSG: u16 = 1;
+/// `RTM_NEWLINKPROP` of `linux/rtnetlink.h`.
+const RTM_NEWLINKPROP: u16 = 108;
+/// `RTEXT_FILTER_SKIP_STATS` of `linux/rtnetlink.h`: answers without the counters.
+const SKIP_STATS: u32 = 1 << 3;
 /// `ifa_family` is one byte.
 #[expect(clippy::cast_possible_truncation, reason = "2")]
 const AF_INET: u8 = libc::AF_INET as u8;
@@ -33,26 +50,16 @@ const HEADER: usize = 16;
 
 /// The fixed part of a request: what it is about.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Subject {
-    /// A link, by index (0: by its name, or a new one), to be up or as it is. `ifinfomsg`.
-    Link {
-        /// Its index in this network namespace.
-        index: u32,
-        /// Whether to set `IFF_UP`.
-        up: bool,
-    },
+enum Subject {
+    /// A link by index (0: by its attributes), with `IFF_UP` to be set or as it is. `ifinfomsg`.
+    Link { index: u32, up: bool },
     /// An IPv4 address of a link. `ifaddrmsg`.
-    Address {
-        /// The link's index in this network namespace.
-        index: u32,
-        /// The length of the subnet's prefix, in bits.
-        prefix: u8,
-    },
+    Address { index: u32, prefix: u8 },
 }
 
 /// An attribute: its name and number of `linux/if_link.h` and its like, and its value.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Attribute {
+struct Attribute {
     name: &'static str,
     kind: u16,
     value: Value,
@@ -62,15 +69,19 @@ pub struct Attribute {
 enum Value {
     /// A string, with the NUL byte that ends it.
     Text(String),
+    /// A string without.
+    Word(&'static str),
     /// A number in the machine's byte order.
     Number(u32),
-    Address(Ipv4Addr),
+    Ipv4(Ipv4Addr),
+    Mac([u8; 6]),
     Nested(Vec<Attribute>),
     /// As in `VETH_INFO_PEER`: first an `ifinfomsg`, here of zeros.
     Link(Vec<Attribute>),
 }
 
 /// A request: its type and flags of `linux/rtnetlink.h`, what it is about, and its attributes.
+/// Displayed, it is the text of explanations and errors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     name: &'static str,
@@ -87,88 +98,133 @@ macro_rules! attribute {
     (VETH_INFO_PEER) => {
         VETH_INFO_PEER
     };
+    (IFLA_PROP_LIST) => {
+        libc::IFLA_PROP_LIST | NLA_F_NESTED
+    };
     ($kind:ident) => {
         libc::$kind
     };
 }
 
-/// The bits of `nlmsg_flags` that go with a request of this kind.
-const MAKE: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+/// `NLA_F_NESTED` of `linux/netlink.h`, which newer requests ask for.
+const NLA_F_NESTED: u16 = 1 << 15;
+/// Make it, and let it be new.
+const NEW: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+const NO_LINK: Subject = Subject::Link { index: 0, up: false };
 
 impl Request {
     fn new(name: &'static str, kind: u16, flags: i32, subject: Subject, attributes: Vec<Attribute>) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "nlmsg_flags has 16 bits")]
-        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags) as u16;
+        let flags = (libc::NLM_F_REQUEST | flags) as u16;
         Self { name, kind, flags, subject, attributes }
     }
 
-    /// `ip link add NAME group GROUP up type bridge`
-    pub fn add_bridge(name: &str, group: u32) -> Self {
-        let kind = vec![attribute!(IFLA_INFO_KIND, Text("bridge".into()))];
-        let attributes = vec![
-            attribute!(IFLA_IFNAME, Text(name.into())),
-            attribute!(IFLA_GROUP, Number(group)),
-            attribute!(IFLA_LINKINFO, Nested(kind)),
-        ];
-        Self::new("RTM_NEWLINK", libc::RTM_NEWLINK, MAKE, Subject::Link { index: 0, up: true }, attributes)
+    fn new_link(flags: i32, subject: Subject, attributes: Vec<Attribute>) -> Self {
+        Self::new("RTM_NEWLINK", libc::RTM_NEWLINK, libc::NLM_F_ACK | flags, subject, attributes)
     }
 
-    /// `ip link add NAME master BRIDGE group GROUP up type veth peer name PEER netns PID`
-    pub fn add_veth(name: &str, bridge: u32, group: u32, peer: &str, pid: u32) -> Self {
-        let peer = vec![attribute!(IFLA_IFNAME, Text(peer.into())), attribute!(IFLA_NET_NS_PID, Number(pid))];
+    /// `ip link add NAME group GROUP address MAC type bridge`
+    pub fn add_bridge(name: &str, group: u32, mac: [u8; 6]) -> Self {
+        let attributes = vec![
+            attribute!(IFLA_GROUP, Number(group)),
+            attribute!(IFLA_ADDRESS, Mac(mac)),
+            attribute!(IFLA_IFNAME, Text(name.into())),
+            attribute!(IFLA_LINKINFO, Nested(vec![attribute!(IFLA_INFO_KIND, Word("bridge"))])),
+        ];
+        Self::new_link(NEW, NO_LINK, attributes)
+    }
+
+    /// `ip link add NAME index INDEX master BRIDGE group GROUP up type veth peer name PEER netns PID`
+    pub fn add_veth(name: &str, index: u32, bridge: u32, group: u32, peer: &str, pid: u32) -> Self {
+        let peer = vec![attribute!(IFLA_NET_NS_PID, Number(pid)), attribute!(IFLA_IFNAME, Text(peer.into()))];
         let info = vec![
-            attribute!(IFLA_INFO_KIND, Text("veth".into())),
+            attribute!(IFLA_INFO_KIND, Word("veth")),
             attribute!(IFLA_INFO_DATA, Nested(vec![attribute!(VETH_INFO_PEER, Link(peer))])),
         ];
         let attributes = vec![
-            attribute!(IFLA_IFNAME, Text(name.into())),
             attribute!(IFLA_MASTER, Number(bridge)),
             attribute!(IFLA_GROUP, Number(group)),
+            attribute!(IFLA_IFNAME, Text(name.into())),
             attribute!(IFLA_LINKINFO, Nested(info)),
         ];
-        Self::new("RTM_NEWLINK", libc::RTM_NEWLINK, MAKE, Subject::Link { index: 0, up: true }, attributes)
+        Self::new_link(NEW, Subject::Link { index, up: true }, attributes)
     }
 
-    /// `ip addr add ADDRESS/PREFIX dev INDEX`
+    /// `ip address add ADDRESS/PREFIX dev INDEX`
     pub fn add_address(index: u32, address: Ipv4Addr, prefix: u8) -> Self {
-        let attributes =
-            vec![attribute!(IFA_LOCAL, Address(address)), attribute!(IFA_ADDRESS, Address(address))];
-        Self::new("RTM_NEWADDR", libc::RTM_NEWADDR, MAKE, Subject::Address { index, prefix }, attributes)
+        let attributes = vec![attribute!(IFA_LOCAL, Ipv4(address)), attribute!(IFA_ADDRESS, Ipv4(address))];
+        let flags = libc::NLM_F_ACK | NEW;
+        Self::new("RTM_NEWADDR", libc::RTM_NEWADDR, flags, Subject::Address { index, prefix }, attributes)
     }
 
-    /// `ip link set INDEX up`
+    /// `ip link property add dev INDEX altname NAME`
+    pub fn add_altname(index: u32, name: &str) -> Self {
+        let names = vec![attribute!(IFLA_ALT_IFNAME, Text(name.into()))];
+        let flags = libc::NLM_F_ACK | NEW | libc::NLM_F_APPEND;
+        let subject = Subject::Link { index, up: false };
+        let attributes = vec![attribute!(IFLA_PROP_LIST, Nested(names))];
+        Self::new("RTM_NEWLINKPROP", RTM_NEWLINKPROP, flags, subject, attributes)
+    }
+
+    /// `ip link set dev INDEX up`
     pub fn set_up(index: u32) -> Self {
-        Self::new("RTM_NEWLINK", libc::RTM_NEWLINK, 0, Subject::Link { index, up: true }, vec![])
+        Self::new_link(0, Subject::Link { index, up: true }, vec![])
     }
 
-    /// `ip link show NAME`
+    /// `ip link set dev INDEX group GROUP`
+    pub fn set_group(index: u32, group: u32) -> Self {
+        Self::new_link(0, Subject::Link { index, up: false }, vec![attribute!(IFLA_GROUP, Number(group))])
+    }
+
+    /// `ip link show dev NAME`
     pub fn get_link(name: &str) -> Self {
-        let subject = Subject::Link { index: 0, up: false };
-        Self::new(
-            "RTM_GETLINK",
-            libc::RTM_GETLINK,
-            0,
-            subject,
-            vec![attribute!(IFLA_IFNAME, Text(name.into()))],
-        )
+        Self::get(0, NO_LINK, vec![attribute!(IFLA_IFNAME, Text(name.into()))])
     }
 
-    /// `ip link del group GROUP`: all links of the group, in one wait for the kernel's grace period.
+    /// `ip link show`, of the link with this index
+    pub fn get_index(index: u32) -> Self {
+        Self::get(0, Subject::Link { index, up: false }, vec![])
+    }
+
+    /// `ip link show master BRIDGE`
+    pub fn get_ports(bridge: u32) -> Self {
+        Self::get(libc::NLM_F_DUMP, NO_LINK, vec![attribute!(IFLA_MASTER, Number(bridge))])
+    }
+
+    fn get(flags: i32, subject: Subject, attributes: Vec<Attribute>) -> Self {
+        let attributes = [vec![attribute!(IFLA_EXT_MASK, Number(SKIP_STATS))], attributes].concat();
+        let flags = if flags == 0 { libc::NLM_F_ACK } else { flags };
+        Self::new("RTM_GETLINK", libc::RTM_GETLINK, flags, subject, attributes)
+    }
+
+    /// `ip -4 address show`
+    pub fn get_addresses() -> Self {
+        let subject = Subject::Address { index: 0, prefix: 0 };
+        Self::new("RTM_GETADDR", libc::RTM_GETADDR, libc::NLM_F_DUMP, subject, vec![])
+    }
+
+    /// `ip link delete dev INDEX`
+    pub fn delete(index: u32) -> Self {
+        let subject = Subject::Link { index, up: false };
+        Self::new("RTM_DELLINK", libc::RTM_DELLINK, libc::NLM_F_ACK, subject, vec![])
+    }
+
+    /// `ip link delete group GROUP`: all links of the group, in one wait for the kernel's grace period.
     pub fn delete_group(group: u32) -> Self {
-        let subject = Subject::Link { index: 0, up: false };
-        Self::new("RTM_DELLINK", libc::RTM_DELLINK, 0, subject, vec![attribute!(IFLA_GROUP, Number(group))])
+        let group = vec![attribute!(IFLA_GROUP, Number(group))];
+        Self::new("RTM_DELLINK", libc::RTM_DELLINK, libc::NLM_F_ACK, NO_LINK, group)
     }
 
     /// The request's bytes, as they are sent.
     ///
     /// # Errors
-    /// If the attributes are longer than the 16 bits for their length can say.
+    /// If an attribute is longer than the 16 bits for its length can say.
     pub fn encode(&self, sequence: u32) -> Result<Vec<u8>> {
         let mut bytes = vec![0; HEADER];
         match self.subject {
             Subject::Link { index, up } => {
                 let up = if up { libc::IFF_UP.cast_unsigned() } else { 0 };
-                bytes.extend_from_slice(&[0; 4]); // AF_UNSPEC, padding, ARPHRD type
+                bytes.extend_from_slice(&[0; 4]); // AF_UNSPEC, padding, any type of hardware
                 for number in [index, up, up] {
                     bytes.extend_from_slice(&number.to_ne_bytes());
                 }
@@ -197,16 +253,18 @@ fn encode(attributes: &[Attribute], bytes: &mut Vec<u8>) -> Result<()> {
                 bytes.extend_from_slice(text.as_bytes());
                 bytes.push(0);
             }
+            Value::Word(word) => bytes.extend_from_slice(word.as_bytes()),
             Value::Number(number) => bytes.extend_from_slice(&number.to_ne_bytes()),
-            Value::Address(address) => bytes.extend_from_slice(&address.octets()),
+            Value::Ipv4(address) => bytes.extend_from_slice(&address.octets()),
+            Value::Mac(address) => bytes.extend_from_slice(address),
             Value::Nested(inner) => encode(inner, bytes)?,
             Value::Link(inner) => {
                 bytes.extend_from_slice(&[0; 16]);
                 encode(inner, bytes)?;
             }
         }
-        let length =
-            u16::try_from(bytes.len() - start).map_err(|_| Error::input(format!("{attribute}: too long")))?;
+        let length = u16::try_from(bytes.len() - start)
+            .map_err(|_| Error::input(format!("{}: too long", attribute.name)))?;
         bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
         bytes[start + 2..start + 4].copy_from_slice(&attribute.kind.to_ne_bytes());
         bytes.resize(bytes.len().next_multiple_of(4), 0);
@@ -216,17 +274,20 @@ fn encode(attributes: &[Attribute], bytes: &mut Vec<u8>) -> Result<()> {
 
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut list = Vec::new();
+        let mut parts = Vec::new();
         match self.subject {
-            Subject::Link { index: 0, up: true } => list.push("IFF_UP".into()),
-            Subject::Link { index: 0, up: false } => {}
-            Subject::Link { index, up } => {
-                list.push(format!("link {index}{}", if up { ", IFF_UP" } else { "" }))
+            Subject::Link { index, .. } | Subject::Address { index, .. } if index != 0 => {
+                parts.push(format!("index={index}"));
             }
-            Subject::Address { index, prefix } => list.push(format!("link {index}, prefix {prefix}")),
+            _ => {}
         }
-        list.extend(self.attributes.iter().map(ToString::to_string));
-        write!(f, "{}({})", self.name, list.join(", "))
+        match self.subject {
+            Subject::Link { up: true, .. } => parts.push("IFF_UP".into()),
+            Subject::Address { prefix, .. } if prefix != 0 => parts.push(format!("prefixlen={prefix}")),
+            _ => {}
+        }
+        parts.extend(self.attributes.iter().map(ToString::to_string));
+        write!(f, "{}({})", self.name, parts.join(", "))
     }
 }
 
@@ -235,8 +296,10 @@ impl fmt::Display for Attribute {
         write!(f, "{}=", self.name)?;
         match &self.value {
             Value::Text(text) => write!(f, "{text:?}"),
+            Value::Word(word) => write!(f, "{word:?}"),
             Value::Number(number) => write!(f, "{number}"),
-            Value::Address(address) => write!(f, "{address}"),
+            Value::Ipv4(address) => write!(f, "{address}"),
+            Value::Mac([a, b, c, d, e, g]) => write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}"),
             Value::Nested(inner) | Value::Link(inner) => {
                 let inner = inner.iter().map(ToString::to_string).collect::<Vec<_>>();
                 write!(f, "{{{}}}", inner.join(", "))
@@ -245,73 +308,141 @@ impl fmt::Display for Attribute {
     }
 }
 
-/// What the kernel says of a link.
+/// What the kernel says of a link. See rtnetlink(7), `RTM_NEWLINK`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Link {
     /// Its index in this network namespace.
     pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its kind, such as `bridge`; empty for hardware.
+    pub kind: String,
+    /// Its group: 0 unless somebody has set one.
+    pub group: u32,
+    /// Whether packets pass: its operational state of RFC 2863 is up.
+    pub up: bool,
 }
 
-/// A part of an answer.
+/// An IPv4 address of a link. See rtnetlink(7), `RTM_NEWADDR`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Address {
+    /// The link's index in this network namespace.
+    pub index: u32,
+    /// The address itself.
+    pub address: Ipv4Addr,
+    /// The length of the subnet's prefix, in bits.
+    pub prefix: u8,
+}
+
+/// A message of the kernel's.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
-    /// The request was carried out.
+    /// That was all.
     Done,
-    /// It was refused, for this reason and, from newer kernels, in these words.
+    /// The request was refused, for this reason and, from newer kernels, in these words.
     Refused(Errno, Option<String>),
-    /// A link that was asked for.
+    /// The list changed while it was read, and may lack something.
+    Interrupted,
+    /// A link.
     Link(Link),
+    /// An address.
+    Address(Address),
 }
 
-/// Reads the messages of a datagram that answer the request with the number `sequence`.
+/// Reads the messages of a datagram, each with the number of the request that it answers; 0 if
+/// none, but an event.
 ///
 /// # Errors
 /// `EBADMSG` if they are cut short or contradict themselves.
-pub fn decode(datagram: &[u8], sequence: u32) -> nix::Result<Vec<Reply>> {
+pub fn decode(datagram: &[u8]) -> nix::Result<Vec<(u32, Reply)>> {
     let mut replies = Vec::new();
     let mut rest = datagram;
     while !rest.is_empty() {
         let length = usize::try_from(u32_at(rest, 0)?).map_err(|_| Errno::EBADMSG)?;
         let message = rest.get(..length).filter(|_| length >= HEADER).ok_or(Errno::EBADMSG)?;
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        if u32_at(message, 8)? != sequence {
-            continue; // the answer to an earlier request, whose wait was given up
-        }
         let (kind, flags) = (i32::from(u16_at(message, 4)?), i32::from(u16_at(message, 6)?));
+        let sequence = u32_at(message, 8)?;
         let body = &message[HEADER..];
-        if kind == libc::NLMSG_ERROR {
-            replies.push(match u32_at(body, 0)?.cast_signed() {
-                0 => Reply::Done,
-                // The request comes back, its header at least, before the kernel's words.
-                errno => {
-                    let echoed = match flags & libc::NLM_F_CAPPED {
-                        0 => usize::try_from(u32_at(body, 4)?).map_err(|_| Errno::EBADMSG)?,
-                        _ => HEADER,
-                    };
-                    let words = body
-                        .get(4 + echoed.next_multiple_of(4)..)
-                        .filter(|_| flags & libc::NLM_F_ACK_TLVS != 0);
-                    Reply::Refused(Errno::from_raw(-errno), words.map(message_text).transpose()?.flatten())
-                }
-            });
+        if flags & libc::NLM_F_DUMP_INTR != 0 {
+            replies.push((sequence, Reply::Interrupted));
+        }
+        if kind == libc::NLMSG_ERROR || kind == libc::NLMSG_DONE {
+            replies.push((sequence, acknowledgement(kind, flags, body)?));
         } else if kind == i32::from(libc::RTM_NEWLINK) {
-            replies.push(Reply::Link(Link { index: u32_at(body, 4)? }));
+            replies.push((sequence, Reply::Link(link(body)?)));
+        } else if kind == i32::from(libc::RTM_NEWADDR) {
+            replies.extend(address(body)?.map(|address| (sequence, Reply::Address(address))));
         }
     }
     Ok(replies)
 }
 
-fn message_text(attributes: &[u8]) -> nix::Result<Option<String>> {
+fn acknowledgement(kind: i32, flags: i32, body: &[u8]) -> nix::Result<Reply> {
+    let errno = u32_at(body, 0)?.cast_signed();
+    if errno == 0 || kind == libc::NLMSG_DONE && errno > 0 {
+        return Ok(Reply::Done);
+    }
+    // After an error the request comes back, its header at least, before the kernel's words.
+    let echoed = match kind {
+        libc::NLMSG_DONE => 0,
+        _ if flags & libc::NLM_F_CAPPED != 0 => HEADER,
+        _ => usize::try_from(u32_at(body, 4)?).map_err(|_| Errno::EBADMSG)?,
+    };
+    let words = body.get(echoed.next_multiple_of(4).saturating_add(4)..);
+    let words = words.filter(|_| flags & libc::NLM_F_ACK_TLVS != 0).unwrap_or_default();
+    let words = find(words, NLMSGERR_ATTR_MSG)?.map(text);
+    Ok(Reply::Refused(Errno::from_raw(errno.checked_neg().ok_or(Errno::EBADMSG)?), words))
+}
+
+fn link(body: &[u8]) -> nix::Result<Link> {
+    let attributes = body.get(16..).ok_or(Errno::EBADMSG)?;
+    let number = |kind| find(attributes, kind)?.map(|value| u32_at(value, 0)).transpose();
+    let kind = match find(attributes, libc::IFLA_LINKINFO)? {
+        Some(info) => find(info, libc::IFLA_INFO_KIND)?,
+        None => None,
+    };
+    Ok(Link {
+        index: u32_at(body, 4)?,
+        name: find(attributes, libc::IFLA_IFNAME)?.map(text).unwrap_or_default(),
+        kind: kind.map(text).unwrap_or_default(),
+        group: number(libc::IFLA_GROUP)?.unwrap_or(0),
+        up: find(attributes, libc::IFLA_OPERSTATE)?.and_then(<[u8]>::first) == Some(&IF_OPER_UP),
+    })
+}
+
+/// `IFLA_OPERSTATE` is one byte.
+#[expect(clippy::cast_possible_truncation, reason = "6")]
+const IF_OPER_UP: u8 = libc::IF_OPER_UP as u8;
+
+fn address(body: &[u8]) -> nix::Result<Option<Address>> {
+    let attributes = body.get(8..).ok_or(Errno::EBADMSG)?;
+    let [family, prefix] = bytes_at(body, 0)?;
+    Ok(match find(attributes, libc::IFA_LOCAL)? {
+        Some(local) if family == AF_INET => {
+            let address = Ipv4Addr::from(bytes_at::<4>(local, 0)?);
+            Some(Address { index: u32_at(body, 4)?, address, prefix })
+        }
+        _ => None,
+    })
+}
+
+/// The value of the first attribute of this kind.
+fn find(attributes: &[u8], kind: u16) -> nix::Result<Option<&[u8]>> {
     let mut rest = attributes;
     while !rest.is_empty() {
         let length = usize::from(u16_at(rest, 0)?);
         let attribute = rest.get(..length).filter(|_| length >= 4).ok_or(Errno::EBADMSG)?;
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        if u16_at(attribute, 2)? == NLMSGERR_ATTR_MSG {
-            return Ok(Some(String::from_utf8_lossy(&attribute[4..]).trim_end_matches('\0').into()));
+        if u16_at(attribute, 2)? & !NLA_F_NESTED == kind {
+            return Ok(Some(&attribute[4..]));
         }
     }
     Ok(None)
+}
+
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.split(|&byte| byte == 0).next().unwrap_or_default()).into()
 }
 
 fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> nix::Result<[u8; N]> {
@@ -334,74 +465,274 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Opens it.
+    /// Opens one for requests.
     ///
     /// # Errors
     /// `EPROTONOSUPPORT` from a kernel without netlink.
     pub fn open() -> Result<Self> {
         let descriptor =
             step(format_args!("socket(AF_NETLINK, SOCK_RAW|SOCK_CLOEXEC, NETLINK_ROUTE)"), || {
-                socket(
-                    AddressFamily::Netlink,
-                    SockType::Raw,
-                    SockFlag::SOCK_CLOEXEC,
-                    SockProtocol::NetlinkRoute,
-                )
+                let flags = SockFlag::SOCK_CLOEXEC;
+                socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)
             })?;
-        extended_acknowledgements(&descriptor);
+        // The kernel's own words beside the errno of a refused request; before Linux 4.12 there are
+        // none, which does not matter. nix has no such option.
+        let on: libc::c_int = 1;
+        let size = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or(0);
+        let (level, option) = (libc::SOL_NETLINK, libc::NETLINK_EXT_ACK);
+        // SAFETY: the kernel reads `size` bytes of `on`.
+        let _ = checked(i64::from(unsafe {
+            libc::setsockopt(descriptor.as_raw_fd(), level, option, (&raw const on).cast(), size)
+        }));
         Ok(Self { descriptor, sequence: 0 })
     }
 
-    /// Sends `request` and waits for the kernel's answer: the links that it asked for.
+    /// Opens one for what happens to links: `ip monitor link`. A wait on it ends after a second.
+    ///
+    /// # Errors
+    /// As [`Socket::open`].
+    pub fn open_events() -> Result<Self> {
+        let socket = Self::open()?;
+        let groups = libc::RTMGRP_LINK.cast_unsigned();
+        step(format_args!("bind(RTMGRP_LINK)"), || {
+            bind(socket.descriptor.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
+            setsockopt(&socket.descriptor, ReceiveTimeout, &TimeVal::new(1, 0))
+        })?;
+        Ok(socket)
+    }
+
+    /// Sends `request` and waits for the kernel's answer: the links or addresses that it asks for.
     ///
     /// # Errors
     /// What the kernel says, in the words of its own where it gives any.
-    pub fn request(&mut self, request: &Request) -> Result<Vec<Link>> {
-        self.sequence += 1;
-        let bytes = request.encode(self.sequence)?;
+    pub fn request(&mut self, request: &Request) -> Result<Vec<Reply>> {
         let mut words = None;
-        step(format_args!("{request}"), || self.exchange(&bytes, &mut words)).map_err(|error| match words {
+        step(format_args!("{request}"), || {
+            loop {
+                self.sequence += 1;
+                let bytes = request.encode(self.sequence).map_err(|_| Errno::EMSGSIZE)?;
+                retry(|| send(self.descriptor.as_raw_fd(), &bytes, MsgFlags::empty()))?;
+                // A list that was interrupted by a change is asked for again.
+                if let Some(answer) = self.answer(&mut words)? {
+                    return Ok(answer);
+                }
+            }
+        })
+        .map_err(|error| match words {
             Some(words) => error.hint(format!("the kernel says: {words}")),
             None => error,
         })
     }
 
-    fn exchange(&self, bytes: &[u8], words: &mut Option<String>) -> nix::Result<Vec<Link>> {
-        let descriptor = self.descriptor.as_raw_fd();
-        retry(|| send(descriptor, bytes, MsgFlags::empty()))?;
-        let mut links = Vec::new();
+    /// One link.
+    ///
+    /// # Errors
+    /// `ENODEV` if there is none.
+    pub fn link(&mut self, request: &Request) -> Result<Link> {
+        let found = self.request(request)?.into_iter().find_map(|reply| match reply {
+            Reply::Link(link) => Some(link),
+            _ => None,
+        });
+        found.ok_or_else(|| Error::new(request.to_string(), Errno::ENODEV))
+    }
+
+    fn answer(&self, words: &mut Option<String>) -> nix::Result<Option<Vec<Reply>>> {
+        let (mut answer, mut whole) = (Vec::new(), true);
         loop {
-            // An answer is at most a page or 32 KiB long, if it is a dump: NLMSG_GOODSIZE.
-            let mut buffer = [0; 32 << 10];
-            let length = retry(|| recv(descriptor, &mut buffer, MsgFlags::MSG_TRUNC))?;
-            let datagram = buffer.get(..length).ok_or(Errno::EMSGSIZE)?;
-            for reply in decode(datagram, self.sequence)? {
+            for (sequence, reply) in self.receive()? {
                 match reply {
-                    Reply::Done => return Ok(links),
+                    _ if sequence != self.sequence => {} // of a request whose wait was given up
+                    Reply::Done => return Ok(whole.then_some(answer)),
                     Reply::Refused(errno, text) => {
                         *words = text;
                         return Err(errno);
                     }
-                    Reply::Link(link) => links.push(link),
+                    Reply::Interrupted => whole = false,
+                    reply => answer.push(reply),
                 }
             }
         }
     }
+
+    /// The messages of the next datagram.
+    ///
+    /// # Errors
+    /// `EAGAIN` after a second without any, on a socket for events; `ENOBUFS` if some were lost.
+    pub fn receive(&self) -> nix::Result<Vec<(u32, Reply)>> {
+        // The kernel fills at most 32 KiB: `netlink_dump` of net/netlink/af_netlink.c.
+        let mut buffer = vec![0; 32 << 10];
+        let (length, sender, flags) = retry(|| {
+            let mut parts = [IoSliceMut::new(&mut buffer)];
+            let received =
+                recvmsg::<NetlinkAddr>(self.descriptor.as_raw_fd(), &mut parts, None, MsgFlags::empty())?;
+            Ok((received.bytes, received.address, received.flags))
+        })?;
+        if sender.is_none_or(|sender| sender.pid() != 0) {
+            return Ok(vec![]); // another process may write to this socket, and is not the kernel
+        }
+        if flags.contains(MsgFlags::MSG_TRUNC) {
+            return Err(Errno::EMSGSIZE);
+        }
+        decode(&buffer[..length])
+    }
 }
 
-/// Asks for the kernel's own words beside the errno of a refused request. Before Linux 4.12 there
-/// are none, which does not matter.
-fn extended_acknowledgements(socket: &OwnedFd) {
-    let on: libc::c_int = 1;
-    let Ok(size) = libc::socklen_t::try_from(size_of_val(&on)) else { return };
-    // SAFETY: the kernel reads `size` bytes of `on`. (nix has no such socket option.)
-    unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_NETLINK,
-            libc::NETLINK_EXT_ACK,
-            (&raw const on).cast(),
-            size,
-        )
-    };
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Bytes in hexadecimal, as a trace of the system calls of ip(8) from iproute2 6.1 shows them.
+    fn bytes(hexadecimal: &str) -> Vec<u8> {
+        let digits = hexadecimal.split_whitespace();
+        digits.map(|digits| u8::from_str_radix(digits, 16).unwrap()).collect()
+    }
+
+    /// The number of the request in those traces.
+    const SEQUENCE: u32 = 0x6b05_47f5;
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn requests_are_those_of_ip() {
+        let cases = [
+            // ip link add name br0 group 1275068416 address 02:6c:ac:14:01:02 type bridge
+            (
+                Request::add_bridge("br0", 0x4c00_0000, [2, 0x6c, 172, 20, 1, 2]),
+                "4c 00 00 00 10 00 05 06  f5 47 05 6b 00 00 00 00 00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00
+                 08 00 1b 00 00 00 00 4c  0a 00 01 00 02 6c ac 14 01 02 00 00 08 00 03 00  62 72 30 00 10 00 12 00
+                 0a 00 01 00 62 72 69 64  67 65 00 00",
+            ),
+            // ip address add 172.20.1.2/24 dev br0
+            (
+                Request::add_address(2, Ipv4Addr::new(172, 20, 1, 2), 24),
+                "28 00 00 00 14 00 05 06  f5 47 05 6b 00 00 00 00 02 18 00 00 02 00 00 00  08 00 02 00 ac 14 01 02
+                 08 00 01 00 ac 14 01 02",
+            ),
+            // ip link add name veth0 index 7 master br0 group 1275068423 up type veth peer name veth1 netns 17885
+            (
+                Request::add_veth("veth0", 7, 2, 0x4c00_0007, "veth1", 17885),
+                "74 00 00 00 10 00 05 06  f5 47 05 6b 00 00 00 00 00 00 00 00 07 00 00 00  01 00 00 00 01 00 00 00
+                 08 00 0a 00 02 00 00 00  08 00 1b 00 07 00 00 4c 0a 00 03 00 76 65 74 68  30 00 00 00 38 00 12 00
+                 08 00 01 00 76 65 74 68  2c 00 02 00 28 00 01 00 00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00
+                 08 00 13 00 dd 45 00 00  0a 00 03 00 76 65 74 68 31 00 00 00",
+            ),
+            // ip link property add dev veth0 altname 172.20.1.4
+            (
+                Request::add_altname(7, "172.20.1.4"),
+                "34 00 00 00 6c 00 05 0e  f5 47 05 6b 00 00 00 00 00 00 00 00 07 00 00 00  00 00 00 00 00 00 00 00
+                 14 00 34 80 0f 00 35 00  31 37 32 2e 32 30 2e 31 2e 34 00 00",
+            ),
+            // ip link set dev br0 group 1275068423
+            (
+                Request::set_group(2, 0x4c00_0007),
+                "28 00 00 00 10 00 05 00  f5 47 05 6b 00 00 00 00 00 00 00 00 02 00 00 00  00 00 00 00 00 00 00 00
+                 08 00 1b 00 07 00 00 4c",
+            ),
+            // ip link set dev br0 up
+            (
+                Request::set_up(2),
+                "20 00 00 00 10 00 05 00  f5 47 05 6b 00 00 00 00 00 00 00 00 02 00 00 00  01 00 00 00 01 00 00 00",
+            ),
+            // ip link delete dev veth0
+            (
+                Request::delete(7),
+                "20 00 00 00 11 00 05 00  f5 47 05 6b 00 00 00 00 00 00 00 00 07 00 00 00  00 00 00 00 00 00 00 00",
+            ),
+            // ip link delete group 1275068423
+            (
+                Request::delete_group(0x4c00_0007),
+                "28 00 00 00 11 00 05 00  f5 47 05 6b 00 00 00 00 00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00
+                 08 00 1b 00 07 00 00 4c",
+            ),
+        ];
+        for (request, traced) in cases {
+            assert_eq!(request.encode(SEQUENCE).unwrap(), bytes(traced), "{request}");
+        }
+        // ip asks for its first look at a link without an acknowledgement, and with more filters.
+        let traced = "30 00 00 00 12 00 01 00  f5 47 05 6b 00 00 00 00 00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00
+                      08 00 1d 00 09 00 00 00  08 00 03 00 62 72 30 00";
+        let mut expected = bytes(traced);
+        expected[6] |= 4; // NLM_F_ACK
+        expected[36] &= !1; // RTEXT_FILTER_VF
+        assert_eq!(Request::get_link("br0").encode(SEQUENCE).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_request_in_words() {
+        let request = Request::add_veth("veth0", 7, 2, 5, "veth1", 99);
+        let words = "RTM_NEWLINK(index=7, IFF_UP, IFLA_MASTER=2, IFLA_GROUP=5, IFLA_IFNAME=\"veth0\", \
+                     IFLA_LINKINFO={IFLA_INFO_KIND=\"veth\", IFLA_INFO_DATA={VETH_INFO_PEER=\
+                     {IFLA_NET_NS_PID=99, IFLA_IFNAME=\"veth1\"}}})";
+        assert_eq!(request.to_string(), words);
+        let long = Request::get_link(&"x".repeat(1 << 16));
+        assert!(long.encode(1).is_err());
+    }
+
+    /// A refusal with the kernel's words, a link, the end of a list: what a kernel would send.
+    fn message(kind: i32, flags: i32, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(HEADER + body.len()).unwrap();
+        let (kind, flags) = (u16::try_from(kind).unwrap(), u16::try_from(flags).unwrap());
+        let header = [
+            &length.to_ne_bytes()[..],
+            &kind.to_ne_bytes(),
+            &flags.to_ne_bytes(),
+            &7_u32.to_ne_bytes(),
+            &[0; 4],
+        ];
+        let mut bytes = [&header.concat(), body].concat();
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn refusal() -> Vec<u8> {
+        let mut words = Vec::new();
+        let text = Value::Text("Device is unwilling".into());
+        encode(&[Attribute { name: "", kind: NLMSGERR_ATTR_MSG, value: text }], &mut words).unwrap();
+        let body = [&(-95_i32).to_ne_bytes()[..], &[16, 0, 0, 0], &[0; 12], &words].concat();
+        message(libc::NLMSG_ERROR, libc::NLM_F_CAPPED | libc::NLM_F_ACK_TLVS, &body)
+    }
+
+    fn link_message() -> Vec<u8> {
+        let mut body = Request::add_bridge("br0", 5, [2; 6]).encode(7).unwrap().split_off(HEADER);
+        body[4] = 9;
+        message(libc::RTM_NEWLINK.into(), libc::NLM_F_MULTI, &body)
+    }
+
+    #[test]
+    fn replies() {
+        let link = Link { index: 9, name: "br0".into(), kind: "bridge".into(), group: 5, up: false };
+        let done = message(libc::NLMSG_DONE, libc::NLM_F_MULTI, &[0; 4]);
+        let datagram = [link_message(), done.clone()].concat();
+        assert_eq!(decode(&datagram).unwrap(), [(7, Reply::Link(link)), (7, Reply::Done)]);
+        let refused = Reply::Refused(Errno::EOPNOTSUPP, Some("Device is unwilling".into()));
+        assert_eq!(decode(&refusal()).unwrap(), [(7, refused)]);
+        let interrupted = message(libc::NLMSG_DONE, libc::NLM_F_MULTI | libc::NLM_F_DUMP_INTR, &[0; 4]);
+        assert_eq!(decode(&interrupted).unwrap(), [(7, Reply::Interrupted), (7, Reply::Done)]);
+        for short in 1..done.len() {
+            assert_eq!(decode(&done[..short]), Err(Errno::EBADMSG), "{short}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        /// Whatever comes, it is read to an end, without a panic.
+        #[test]
+        fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&bytes);
+        }
+
+        /// Bytes that look like messages, with some of them changed and the end cut off.
+        #[test]
+        fn changed_messages(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8), cut in any::<prop::sample::Index>()) {
+            let mut bytes = [link_message(), refusal(), message(libc::RTM_NEWADDR.into(), 0, &[2; 24])].concat();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            bytes.truncate(cut.index(bytes.len()));
+            let _ = decode(&bytes);
+        }
+    }
 }

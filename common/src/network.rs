@@ -8,21 +8,34 @@
 
 use crate::{
     Error, Result, cli, idmap,
-    netlink::{Request, Socket},
-    process::{Child, clone_hint},
+    netlink::{Address, Reply, Request, Socket},
+    process::{Child, clone_hint, fork_keeper, retry},
     step::step,
 };
 use nix::{
     errno::Errno,
+    fcntl::OFlag,
     sched::{CloneFlags, unshare},
-    unistd::geteuid,
+    sys::{
+        prctl::set_pdeathsig,
+        signal::Signal,
+        wait::{WaitStatus, waitpid},
+    },
+    unistd::{Pid, geteuid, pipe2, read},
 };
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{
+    cell::Cell,
+    fmt,
+    io::{Read, Write},
+    net::Ipv4Addr,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    str::FromStr,
+};
 
 /// The container's end of the pair: the talk's name, free in every new network namespace.
 const INSIDE: &str = "veth1";
-/// The host's end.
-const OUTSIDE: &str = "veth0";
+/// The host's end: veth0, veth1… as the kernel finds one free.
+const OUTSIDE: &str = "veth%d";
 
 /// An IPv4 address and the length of its subnet's prefix.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -78,6 +91,19 @@ impl Cidr {
     fn subnet(self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.address.to_bits() & self.mask())
     }
+
+    /// How many machines the subnet has room for.
+    fn room(self) -> u32 {
+        !self.mask() - 1
+    }
+
+    /// The machine's address at this distance in the subnet, which is a circle.
+    fn next(self, distance: u32) -> Self {
+        let here = u64::from(self.address.to_bits() & !self.mask()) - 1;
+        let there = (here + u64::from(distance)) % u64::from(self.room()) + 1;
+        let bits = self.subnet().to_bits() | u32::try_from(there).unwrap_or(1);
+        Self { address: Ipv4Addr::from_bits(bits), ..self }
+    }
 }
 
 /// In which network namespace the bridge is.
@@ -101,12 +127,12 @@ pub struct Options {
     /// The bridge's address
     #[arg(long, value_name = "CIDR", default_value = "172.20.1.2/24")]
     bridge_addr: Cidr,
-    /// The address of veth0, the host's end
-    #[arg(long, value_name = "CIDR", default_value = "172.20.1.3/24")]
-    host_addr: Cidr,
-    /// The address of veth1, the container's end
-    #[arg(long, value_name = "CIDR", default_value = "172.20.1.4/24")]
-    container_addr: Cidr,
+    /// The address of veth0, the host's end [default: the bridge's next]
+    #[arg(long, value_name = "CIDR")]
+    host_addr: Option<Cidr>,
+    /// The address of veth1, the container's end [default: the next free]
+    #[arg(long, value_name = "CIDR")]
+    container_addr: Option<Cidr>,
 }
 
 /// A link's name: at most 15 bytes, no slash, no white space; `dev_valid_name` of `net/core/dev.c`.
@@ -116,132 +142,435 @@ fn link_name(name: &str) -> std::result::Result<String, String> {
         "" | "." | ".." => Err("a link needs a name".into()),
         _ if name.len() > 15 => Err(format!("a link's name has at most 15 bytes, this one {}", name.len())),
         _ if name.bytes().any(bad) => Err("a link's name has no '/', ':', '%' or white space in it".into()),
-        OUTSIDE => Err(format!("{OUTSIDE} is the name of the host's end of the pair")),
         _ => Ok(name.into()),
     }
 }
 
 impl Options {
     /// # Errors
-    /// If the three addresses cannot be in one network.
+    /// If the addresses cannot be in one network.
     fn check(&self) -> Result<()> {
-        let (bridge, host, container) = (self.bridge_addr, self.host_addr, self.container_addr);
-        for (name, other) in [("--host-addr", host), ("--container-addr", container)] {
-            if (other.subnet(), other.prefix) != (bridge.subnet(), bridge.prefix) {
+        let bridge = self.bridge_addr;
+        let [host, container] =
+            [("--host-addr", Some(self.host_address())), ("--container-addr", self.container_addr)];
+        let mut before = vec![("--bridge-addr", bridge)];
+        for (name, cidr) in [host, container] {
+            let Some(cidr) = cidr else { continue };
+            if (cidr.subnet(), cidr.prefix) != (bridge.subnet(), bridge.prefix) {
                 return Err(Error::input(format!(
-                    "{name} {other} is not in the subnet of --bridge-addr {bridge}"
+                    "{name} {cidr} is not in the subnet of --bridge-addr {bridge}"
                 )));
             }
+            if let Some((other, _)) = before.iter().find(|(_, earlier)| earlier.address == cidr.address) {
+                return Err(Error::input(format!("{other} and {name} must differ: both are {cidr}")));
+            }
+            before.push((name, cidr));
         }
-        match bridge.address == host.address
-            || bridge.address == container.address
-            || host.address == container.address
-        {
-            true => Err(Error::input(format!(
-                "--bridge-addr {bridge}, --host-addr {host} and --container-addr {container} must differ"
-            ))),
-            false => Ok(()),
-        }
+        Ok(())
     }
 
-    /// Goes where the bridge will be: nowhere with `--net host`; with `--net private` into a user
-    /// and a network namespace that play the host: `unshare --map-current-user --keep-caps -Un`.
-    ///
-    /// # Errors
-    /// If the addresses do not go together; those of unshare(2).
-    pub fn enter(&self) -> Result<()> {
-        self.check()?;
-        let net = self.net.unwrap_or(if geteuid().is_root() { Net::Host } else { Net::Private });
-        if net == Net::Host {
-            return Ok(());
-        }
+    fn host_address(&self) -> Cidr {
+        self.host_addr.unwrap_or(self.bridge_addr.next(1))
+    }
+
+    /// The addresses that a container may have: in turn all that are not the host's.
+    fn container_addresses(&self) -> impl Iterator<Item = Cidr> {
+        let host = [self.bridge_addr, self.host_address()];
+        let all = (2..=self.bridge_addr.room()).map(|distance| self.bridge_addr.next(distance));
+        all.filter(move |cidr| !host.contains(cidr))
+    }
+}
+
+/// The network of a container to be: its options, and where they are carried out.
+pub struct Network<'a> {
+    options: &'a Options,
+    private: bool,
+    /// Through which the container learns its address, and that packets pass.
+    told: OwnedFd,
+    tell: Cell<Option<OwnedFd>>,
+}
+
+/// Goes where the bridge will be: nowhere with `--net host`; with `--net private` into a user and a
+/// network namespace that play the host: `unshare --map-current-user --keep-caps -Un`.
+///
+/// # Errors
+/// If the addresses do not go together; those of unshare(2).
+pub fn enter(options: &Options) -> Result<Network<'_>> {
+    options.check()?;
+    let default = if geteuid().is_root() { Net::Host } else { Net::Private };
+    let private = options.net.unwrap_or(default) == Net::Private;
+    if private {
         let caller = idmap::Outer::current();
         let flags = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET;
         step(format_args!("unshare(CLONE_NEWUSER|CLONE_NEWNET)"), || unshare(flags))
             .map_err(|error| clone_hint(error, flags))?;
-        caller.map_current_user()
+        caller.map_current_user()?;
     }
+    let (told, tell) = step(format_args!("pipe2(O_CLOEXEC)"), || pipe2(OFlag::O_CLOEXEC))?;
+    Ok(Network { options, private, told, tell: Cell::new(Some(tell)) })
 }
 
-/// The host's side of the network. Dropped, it removes what it made.
+/// The host's side while the container runs. Dropped, it waits until its part of the network has gone.
 #[derive(Debug)]
-pub struct Network {
-    socket: Socket,
-    /// All that it made, and nothing else, is in this group: one request removes it.
-    group: u32,
-    made: bool,
+pub struct Connection {
+    keeper: Pid,
+    made: Made,
+    /// Closed, also by our death, it lets the keeper remove what it made.
+    lifeline: Option<UnixStream>,
 }
 
-/// The talk's bridge and pair: `brctl addbr br0`, `ip addr add`, `ip link set up`; then
-/// `ip link add veth0 type veth peer name veth1`, the peer in the child's network namespace at once,
-/// veth0 attached to the bridge.
-///
-/// # Errors
-/// `EEXIST` if a link of that name is there already: it is not ours, and stays as it is.
-pub fn connect(options: &Options, child: &Child) -> Result<Network> {
-    let pid = child.pid().as_raw().unsigned_abs();
-    let mut network = Network { socket: Socket::open()?, group: pid | 1 << 30, made: false };
-    let bridge = network.add(
-        &Request::add_bridge(&options.bridge, network.group),
-        &options.bridge,
-        options.bridge_addr,
-    )?;
-    network.add(
-        &Request::add_veth(OUTSIDE, bridge, network.group, INSIDE, pid),
-        OUTSIDE,
-        options.host_addr,
-    )?;
-    Ok(network)
+/// What belongs to one container on the host, by index.
+#[derive(Clone, Copy, Debug)]
+struct Made {
+    bridge: u32,
+    veth: u32,
 }
 
-impl Network {
-    /// Makes a link and gives it its address; returns its index.
-    fn add(&mut self, link: &Request, name: &str, address: Cidr) -> Result<u32> {
-        self.socket.request(link).map_err(|error| hint(error, name))?;
-        self.made = true;
-        let index = index_of(&mut self.socket, name)?;
-        self.socket.request(&Request::add_address(index, address.address, address.prefix))?;
-        Ok(index)
+impl Network<'_> {
+    /// The talk's bridge and pair: `brctl addbr br0`, `ip addr add`, `ip link set up`; then
+    /// `ip link add veth0 type veth peer name veth1`, the peer in the child's network namespace at
+    /// once, veth0 attached to the bridge.
+    ///
+    /// A process of its own does that, the keeper, and removes it again when the stage has ended,
+    /// however it ended: the kernel removes the pair with the container's network namespace, but
+    /// knows of no reason to remove a bridge. With `--net private` it knows one, and the keeper ends
+    /// once packets pass.
+    ///
+    /// # Errors
+    /// `EEXIST` if the bridge's name belongs to a link that is not ours, and stays as it is.
+    pub fn connect(&self, child: &Child) -> Result<Connection> {
+        let failed =
+            |error: std::io::Error| Error::input(format!("socketpair(AF_UNIX, SOCK_STREAM): {error}"));
+        let (lifeline, stage) = UnixStream::pair().map_err(failed)?;
+        let lifeline = Cell::new(Some(lifeline));
+        let keeper = fork_keeper(child, || {
+            drop(lifeline.take()); // kept open, it would hide the stage's death
+            self.keep(child, &stage)
+        })?;
+        drop((stage, self.tell.take()));
+        let lifeline = lifeline.take();
+        let mut answer = Vec::new();
+        // Two indices, or the keeper's error.
+        if let Some(lifeline) = &lifeline {
+            let _ = lifeline.take(MADE as u64).read_to_end(&mut answer);
+        }
+        let Ok(made) = <[u8; MADE]>::try_from(answer.as_slice()) else {
+            let _ = retry(|| waitpid(keeper, None));
+            return Err(Error::reported());
+        };
+        let number = |at: usize| u32::from_ne_bytes([made[at], made[at + 1], made[at + 2], made[at + 3]]);
+        let made = Made { bridge: number(0), veth: number(4) };
+        Ok(Connection { keeper, made, lifeline })
+    }
+
+    /// The keeper's life.
+    fn keep(&self, child: &Child, mut stage: &UnixStream) -> Result<()> {
+        if self.private {
+            // There is nothing to remove, and it would keep the namespace from going.
+            let _ = set_pdeathsig(Signal::SIGKILL);
+        }
+        let mut socket = Socket::open()?;
+        let events = Socket::open_events()?;
+        let (made, address) = self.make(&mut socket, child)?;
+        let ours = [made.bridge.to_ne_bytes(), made.veth.to_ne_bytes()].concat();
+        let tell = self.tell.take();
+        if let (Some(tell), Ok(())) = (tell, stage.write_all(&ours)) {
+            let told = [&address.address.octets()[..], &[address.prefix]].concat();
+            let _ = nix::unistd::write(&tell, &told);
+            let _ = until_up(&mut socket, &events, made); // closing the pipe says so
+        }
+        if self.private {
+            return Ok(());
+        }
+        let _ = stage.read(&mut [0]); // until the stage has ended
+        remove(&mut socket, made)
+    }
+
+    /// Makes this container's part of the network, and the bridge where there is none.
+    ///
+    /// Many do so at the same time, and others leave: the bridge that was found may be gone in the
+    /// next moment. So it is a loop, of as many rounds as others have luck.
+    fn make(&self, socket: &mut Socket, child: &Child) -> Result<(Made, Cidr)> {
+        let pid = child.pid().as_raw().unsigned_abs();
+        for _ in 0..1000 {
+            let Some(bridge) = self.bridge(socket)? else { continue };
+            let Some(veth) = add_veth(socket, bridge, pid)? else { continue };
+            let made = Made { bridge, veth };
+            // The claim: whoever leaves as the last one removes only what has his own mark.
+            match socket.request(&Request::set_group(bridge, mark(veth))) {
+                Err(error) if error.errno() == Some(Errno::ENODEV) => {
+                    socket.request(&Request::delete(veth))?;
+                }
+                Err(error) => return Err(error),
+                Ok(_) => {
+                    return match self.addresses(socket, made) {
+                        Ok(address) => Ok((made, address)),
+                        Err(error) => {
+                            let _ = remove(socket, made);
+                            Err(error)
+                        }
+                    };
+                }
+            }
+        }
+        Err(Error::input(format!("{}: it comes and goes, a thousand times", self.options.bridge)))
+    }
+
+    /// `brctl addbr br0`, unless there is one, and it is ours. `None` if it has gone meanwhile.
+    fn bridge(&self, socket: &mut Socket) -> Result<Option<u32>> {
+        let (name, Cidr { address, prefix }) = (&self.options.bridge, self.options.bridge_addr);
+        let show = Request::get_link(name);
+        let index = match socket.link(&show) {
+            Ok(link) if link.kind == "bridge" && link.group & !INDEX_BITS == MARK => link.index,
+            Ok(_) => {
+                return Err(Error::new(
+                    Request::add_bridge(name, MARK, mac(address)).to_string(),
+                    Errno::EEXIST,
+                )
+                .hint(format!(
+                    "there is a link {name} already, which this stage did not make and leaves alone \
+                     (ip -d link show {name}): take another name with --bridge, or --net private"
+                )));
+            }
+            Err(error) if error.errno() == Some(Errno::ENODEV) => {
+                self.subnet_is_free(socket)?;
+                match socket.request(&Request::add_bridge(name, MARK, mac(address))) {
+                    Err(error) if error.errno() == Some(Errno::EEXIST) => return Ok(None),
+                    made => made.map_err(link_hint)?,
+                };
+                match socket.link(&show) {
+                    Ok(link) => link.index,
+                    Err(error) if error.errno() == Some(Errno::ENODEV) => return Ok(None),
+                    Err(error) => return Err(error),
+                }
+            }
+            Err(error) => return Err(error),
+        };
+        for request in [Request::add_address(index, address, prefix), Request::set_up(index)] {
+            match socket.request(&request) {
+                Err(error) if error.errno() == Some(Errno::EEXIST) => {} // it has the address
+                Err(error) if error.errno() == Some(Errno::ENODEV) => return Ok(None),
+                done => done.map(drop)?,
+            }
+        }
+        Ok(Some(index))
+    }
+
+    /// Another link with our subnet would lose its traffic to the bridge: somebody's LAN perhaps.
+    fn subnet_is_free(&self, socket: &mut Socket) -> Result<()> {
+        let ours = self.options.bridge_addr;
+        for reply in socket.request(&Request::get_addresses())? {
+            let Reply::Address(Address { index, address, prefix }) = reply else { continue };
+            let theirs = Cidr { address, prefix };
+            let mask = ours.mask() & theirs.mask();
+            if (ours.address.to_bits() ^ address.to_bits()) & mask != 0 {
+                continue;
+            }
+            match socket.link(&Request::get_index(index)) {
+                Ok(link) if link.group & !INDEX_BITS != MARK => {
+                    let call = Request::add_address(0, ours.address, ours.prefix).to_string();
+                    return Err(Error::new(call, Errno::EADDRINUSE).hint(format!(
+                        "the link {} has {theirs}, whose traffic would go to the bridge: take another subnet with \
+                         --bridge-addr, or --net private",
+                        link.name
+                    )));
+                }
+                _ => {} // of a container that is just leaving
+            }
+        }
+        Ok(())
+    }
+
+    /// `ip addr add` for the host's end, in the first container; and the container's address, which
+    /// it adds itself. A link's alternative name is unique in the kernel, and goes with the link: so
+    /// an address that is one belongs to one container.
+    fn addresses(&self, socket: &mut Socket, made: Made) -> Result<Cidr> {
+        let name = socket.link(&Request::get_index(made.veth))?.name;
+        let number = name.strip_prefix("veth").and_then(|number| number.parse::<usize>().ok()).unwrap_or(0);
+        let mut claim =
+            |cidr: Cidr| match socket.request(&Request::add_altname(made.veth, &cidr.address.to_string())) {
+                Err(error) if error.errno() == Some(Errno::EEXIST) => Ok(false),
+                claimed => claimed.map(|_| true),
+            };
+        let in_use = |cidr: Cidr| {
+            Error::new(
+                Request::add_altname(made.veth, &cidr.address.to_string()).to_string(),
+                Errno::EADDRINUSE,
+            )
+            .hint(format!(
+                "another container has {}: ip link show dev {} tells which",
+                cidr.address, cidr.address
+            ))
+        };
+        let host = self.options.host_address();
+        let host = match self.options.host_addr {
+            Some(_) if !claim(host)? => return Err(in_use(host)),
+            Some(_) => Some(host),
+            None => (number == 0 && claim(host)?).then_some(host),
+        };
+        let container = match self.options.container_addr {
+            Some(given) if !claim(given)? => return Err(in_use(given)),
+            Some(given) => given,
+            // The next free one is likely the one with the link's number.
+            None => {
+                let all = self.options.container_addresses();
+                let (before, after): (Vec<_>, Vec<_>) =
+                    all.take(MOST_PORTS + 1).enumerate().partition(|(at, _)| *at < number);
+                let mut free = None;
+                for (_, cidr) in after.into_iter().chain(before) {
+                    if claim(cidr)? {
+                        free = Some(cidr);
+                        break;
+                    }
+                }
+                free.ok_or_else(|| {
+                    let bridge = self.options.bridge_addr;
+                    Error::input(format!("the subnet {}/{} is full", bridge.subnet(), bridge.prefix)).hint(
+                        "a larger one: --bridge-addr 172.20.4.2/22, with a bridge of its own: --bridge br1",
+                    )
+                })?
+            }
+        };
+        if let Some(Cidr { address, prefix }) = host {
+            socket.request(&Request::add_address(made.veth, address, prefix))?;
+        }
+        Ok(container)
+    }
+
+    /// The container's side: `ip link set lo up`, `ip addr add 172.20.1.4/24 dev veth1`,
+    /// `ip link set veth1 up`.
+    ///
+    /// # Errors
+    /// Those of rtnetlink(7).
+    pub fn up(&self) -> Result<()> {
+        drop(self.tell.take());
+        let mut told = [0; 5];
+        step(format_args!("read(pipe)"), || retry(|| read(&self.told, &mut told)))?;
+        let [a, b, c, d, prefix] = told;
+        let mut socket = Socket::open()?;
+        let lo = socket.link(&Request::get_link("lo"))?.index;
+        socket.request(&Request::set_up(lo))?;
+        let inside = socket.link(&Request::get_link(INSIDE))?.index;
+        socket.request(&Request::add_address(inside, Ipv4Addr::new(a, b, c, d), prefix))?;
+        socket.request(&Request::set_up(inside))?;
+        // A link that is up passes packets a moment later. The first ping should be answered.
+        step(format_args!("read(pipe)"), || retry(|| read(&self.told, &mut [0])))?;
+        Ok(())
     }
 }
 
-impl Drop for Network {
-    fn drop(&mut self) {
-        if self.made
-            && let Err(error) = self.socket.request(&Request::delete_group(self.group))
-        {
-            cli::report(&error);
+/// How the indices of bridge and veth are told: two numbers of four bytes.
+const MADE: usize = 8;
+
+/// The group of a link that is ours: 'L' for leopard, and the index of a container's veth. `ip link`
+/// shows it, and it is there from the link's first moment on, which an alias would not be.
+const MARK: u32 = 0x4c00_0000;
+const INDEX_BITS: u32 = 0x00ff_ffff;
+
+fn mark(veth: u32) -> u32 {
+    MARK | veth & INDEX_BITS
+}
+
+/// A bridge without an address of its own takes the lowest one of its ports, and changes it as they
+/// come and go: its neighbours would lose it each time.
+fn mac(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x02, b'l', a, b, c, d] // 0x02: locally administered
+}
+
+/// `BR_MAX_PORTS` of `net/bridge/br_private.h`, without port 0.
+const MOST_PORTS: usize = 1023;
+
+/// `ip link add veth0 type veth peer name veth1 netns PID`, attached to the bridge: veth0, or the
+/// next free name. Returns its index; `None` if the bridge has gone.
+///
+/// The index is ours to choose (`ip link add … index N`), and unique: so the link bears its mark
+/// from the beginning, and need not be looked for.
+fn add_veth(socket: &mut Socket, bridge: u32, pid: u32) -> Result<Option<u32>> {
+    let talks = bridge + 1; // the first container's, as the kernel would number it
+    let others = (0..1000).map(|try_number| (1 << 22) + (pid + try_number * 977) % (1 << 22));
+    for index in std::iter::once(talks).chain(others) {
+        let request = Request::add_veth(OUTSIDE, index, bridge, mark(index), INSIDE, pid);
+        match socket.request(&request) {
+            Ok(_) => return Ok(Some(index)),
+            Err(error) => match error.errno() {
+                Some(Errno::EEXIST | Errno::EBUSY) => {} // the index
+                Some(Errno::EINVAL) if socket.link(&Request::get_index(bridge)).is_err() => return Ok(None),
+                _ => return Err(link_hint(error)),
+            },
+        }
+    }
+    Err(Error::input("a thousand numbers for a link were taken"))
+}
+
+/// Waits, for a second at most, until the container's end is up and packets pass: an event tells.
+fn until_up(socket: &mut Socket, events: &Socket, made: Made) -> Result<()> {
+    let up = |socket: &mut Socket, index| socket.link(&Request::get_index(index)).map(|link| link.up);
+    loop {
+        if up(socket, made.veth)? && up(socket, made.bridge)? {
+            return Ok(());
+        }
+        loop {
+            match events.receive() {
+                Ok(replies) => {
+                    let about = |reply: &Reply| matches!(reply, Reply::Link(link) if link.index == made.veth || link.index == made.bridge);
+                    if replies.iter().any(|(_, reply)| about(reply)) {
+                        break;
+                    }
+                }
+                Err(Errno::ENOBUFS) => break, // some were lost: look
+                Err(errno) => return Err(Error::new("recvmsg(RTMGRP_LINK)", errno)),
+            }
         }
     }
 }
 
-fn hint(error: Error, name: &str) -> Error {
-    error
-        .hint_on(Errno::EEXIST, || format!("there is a link {name} already, which this stage did not make and leaves alone: ip -d link show {name}; for another bridge name there is --bridge, for a network of its own --net private"))
-        .hint_on(Errno::EOPNOTSUPP, || "this kernel has no bridge or no veth: modprobe bridge veth, or a kernel with CONFIG_BRIDGE and CONFIG_VETH".to_string())
-        .hint_on(Errno::EPERM, || "links of the host take root (CAP_NET_ADMIN): --net private does without".to_string())
-}
-
-fn index_of(socket: &mut Socket, name: &str) -> Result<u32> {
-    let request = Request::get_link(name);
-    let links = socket.request(&request)?;
-    links.first().map(|link| link.index).ok_or_else(|| Error::new(request.to_string(), Errno::ENODEV))
-}
-
-/// The container's side: `ip link set lo up`, `ip addr add 172.20.1.4/24 dev veth1`,
-/// `ip link set veth1 up`.
+/// Removes a container's veth, and with the last one the bridge.
 ///
-/// # Errors
-/// Those of rtnetlink(7).
-pub fn up(options: &Options) -> Result<()> {
-    let mut socket = Socket::open()?;
-    let address = options.container_addr;
-    let lo = index_of(&mut socket, "lo")?;
-    socket.request(&Request::set_up(lo))?;
-    let inside = index_of(&mut socket, INSIDE)?;
-    socket.request(&Request::add_address(inside, address.address, address.prefix))?;
-    socket.request(&Request::set_up(inside))?;
+/// Whoever comes attaches his veth first and marks the bridge then; whoever leaves marks it first and
+/// looks for others then. So if he sees none, either nobody comes, or the mark changes: and the
+/// kernel removes what has the mark in the same request, or leaves it.
+fn remove(socket: &mut Socket, made: Made) -> Result<()> {
+    let gone = |result: Result<Vec<Reply>>| match result {
+        Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(vec![]),
+        other => other,
+    };
+    let alone = |socket: &mut Socket| -> Result<bool> {
+        gone(socket.request(&Request::set_group(made.bridge, mark(made.veth))))?;
+        let ports = socket.request(&Request::get_ports(made.bridge))?;
+        Ok(!ports.iter().any(|port| matches!(port, Reply::Link(link) if link.index != made.veth)))
+    };
+    if alone(socket)? {
+        return gone(socket.request(&Request::delete_group(mark(made.veth)))).map(drop);
+    }
+    gone(socket.request(&Request::delete(made.veth)))?;
+    // The others may have left meanwhile, and each have seen the other.
+    if alone(socket)? {
+        gone(socket.request(&Request::delete_group(mark(made.veth))))?;
+    }
     Ok(())
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        drop(self.lifeline.take());
+        if let Ok(WaitStatus::Signaled(..)) = retry(|| waitpid(self.keeper, None)) {
+            // Somebody has killed it.
+            if let Err(error) = Socket::open().and_then(|mut socket| remove(&mut socket, self.made)) {
+                cli::report(&error);
+            }
+        }
+    }
+}
+
+fn link_hint(error: Error) -> Error {
+    let exfull = Errno::from_raw(libc::EXFULL);
+    error
+        .hint_on(Errno::EOPNOTSUPP, || {
+            "this kernel has no bridge or no veth: modprobe bridge veth, or one with CONFIG_BRIDGE and CONFIG_VETH".to_string()
+        })
+        .hint_on(Errno::EPERM, || "links of the host take root (CAP_NET_ADMIN): --net private does without".to_string())
+        .hint_on(exfull, || format!("a bridge has at most {MOST_PORTS} ports: another one, --bridge br1, with a subnet of its own"))
 }
 
 #[cfg(test)]

@@ -18,9 +18,10 @@ use nix::{
         signalfd::{SfdFlags, SignalFd},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::{AccessFlags, Pid, access, execve, pipe2, read, write},
+    unistd::{AccessFlags, ForkResult, Pid, access, execve, fork, pipe2, read, setsid, write},
 };
 use std::{
+    cell::Cell,
     convert::Infallible,
     env,
     ffi::{CString, OsString},
@@ -36,11 +37,11 @@ use std::{
 const FORWARDED: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
 /// The process that becomes the container's command. Dropped before it has run, it is killed.
-#[derive(Debug)]
 pub struct Child {
     pid: Pid,
     flags: CloneFlags,
-    start: OwnedFd,
+    /// Written to, it lets the child go on; closed by the last who has it, it ends the child.
+    start: Cell<Option<OwnedFd>>,
     signals: SignalFd,
     mask: SigSet,
 }
@@ -99,7 +100,28 @@ pub fn clone(flags: CloneFlags, container: impl FnOnce() -> Result<Infallible>) 
         exit(error.status());
     }
     let pid = Pid::from_raw(pid.try_into().unwrap_or(0));
-    Ok(Child { pid, flags, start, signals, mask })
+    Ok(Child { pid, flags, start: Cell::new(Some(start)), signals, mask })
+}
+
+/// fork(2): a process beside the stage, which carries out `work` and outlives it: no signal of the
+/// terminal or of its process group reaches it. `child` does not wait for it.
+pub(crate) fn fork_keeper(child: &Child, work: impl FnOnce() -> Result<()>) -> Result<Pid> {
+    // SAFETY: the program has one thread, so the child process may do whatever the parent may.
+    match step(format_args!("fork()"), || unsafe { fork() })? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            drop(child.start.take());
+            let kept = SigSet::all().thread_set_mask().and_then(|()| setsid());
+            let kept = kept.map_err(|errno| Error::new("setsid()", errno));
+            exit(match kept.and_then(|_| work()) {
+                Ok(()) => 0,
+                Err(error) => {
+                    cli::report(&error);
+                    error.status()
+                }
+            })
+        }
+    }
 }
 
 /// Ends the child without what a normal exit would do twice, such as flushing the parent's buffers.
@@ -131,9 +153,11 @@ impl Child {
     /// # Errors
     /// None that a running system shows.
     pub fn run(self) -> Result<Exit> {
-        match write(&self.start, b"s") {
-            Ok(_) | Err(Errno::EPIPE) => {} // EPIPE: it has died, as waitpid(2) will tell
-            Err(errno) => return Err(Error::new("write(pipe)", errno)),
+        if let Some(start) = self.start.take() {
+            match write(&start, b"s") {
+                Ok(_) | Err(Errno::EPIPE) => {} // EPIPE: it has died, as waitpid(2) will tell
+                Err(errno) => return Err(Error::new("write(pipe)", errno)),
+            }
         }
         let mut emulated = None;
         loop {

@@ -44,15 +44,15 @@ const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUTS
 /// Outside: makes the container's process, and waits for its end.
 fn host(args: &Args) -> Result<Exit> {
     let root = rootfs::find(args.rootfs.as_deref())?;
-    args.network.enter()?;
-    let child = process::clone(NAMESPACES | args.more.flags(), || container(args, &root))?;
+    let network = network::enter(&args.network)?;
+    let child = process::clone(NAMESPACES | args.more.flags(), || container(args, &root, &network))?;
     idmap::map_root_user(&child, args.map)?;
-    let _network = network::connect(&args.network, &child)?;
+    let _connection = network.connect(&child)?;
     child.run()
 }
 
 /// Inside: what happens in the new namespaces, up to the command.
-fn container(args: &Args, root: &rootfs::Root) -> Result<Infallible> {
+fn container(args: &Args, root: &rootfs::Root, network: &network::Network) -> Result<Infallible> {
     uts::sethostname(&args.hostname)?;
     mount::propagation("/", args.propagation)?;
     mount::propagation("/", mount::Propagation::Private)?;
@@ -64,7 +64,7 @@ fn container(args: &Args, root: &rootfs::Root) -> Result<Infallible> {
     rootfs::write(Path::new("/tmp/leopard.txt"), "leopard\n")?;
     mount::propagation("/.old_root", mount::Propagation::Private)?;
     mount::detach("/.old_root")?;
-    network::up(&args.network)?;
+    network.up()?;
     args.command.exec()
 }
 

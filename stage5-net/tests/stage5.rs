@@ -133,27 +133,113 @@ fn addresses_that_cannot_be() {
         assert!(failure(&["--bridge-addr", "172.20.1.0/24"]).contains("first and the last"));
         assert!(failure(&["--bridge-addr", "172.20.1.255/24"]).contains("first and the last"));
         assert!(failure(&["--bridge-addr", "127.0.0.2/24"]).contains("not a machine's address"));
-        for name in ["", "a-name-of-16-byte", "a/b", "a b", "..", "veth0", "v%d"] {
+        for name in ["", "a-name-of-16-byte", "a/b", "a b", "..", "v%d"] {
             assert!(failure(&["--bridge", name]).contains("'--bridge <NAME>'"), "{name}");
         }
     }
 }
 
+fn roots() -> impl Iterator<Item = Caller> {
+    callers().into_iter().filter(|&caller| caller == Caller::Root)
+}
+
 #[test]
 fn what_is_there_already_stays() {
-    for caller in callers().into_iter().filter(|&caller| caller == Caller::Root) {
-        for name in ["br0", "veth0"] {
-            let prepare = format!("ip link add {name} type bridge; ip address add 172.20.1.9/24 dev {name}");
+    for caller in roots() {
+        // The test's host compares its links before and after; the addresses are looked at here.
+        let show = ["sh", "-c", "\"$@\" >&2; ip -o -4 address show", "sh"];
+        for kind in ["bridge", "veth"] {
+            let prepare = format!("ip link add br0 type {kind}; ip address add 172.20.9.9/24 dev br0");
             let run = Run::new(STAGE, caller).prepare(&prepare);
-            // The test's host compares its links before and after.
             let message = run.failure(1, &["true"]);
-            assert!(message.contains(&format!("RTM_NEWLINK(IFF_UP, IFLA_IFNAME=\"{name}\", ")), "{message}");
-            assert!(message.contains("): EEXIST: File exists\nhint: there is a link "), "{message}");
-            assert!(name != "br0" || message.contains("--bridge"), "{message}");
-            let kept =
-                run.under(&["sh", "-c", "\"$@\" 2>/dev/null; ip -o -4 address show", "sh"]).stdout(&["true"]);
-            assert!(kept.contains(&format!("{name}    inet 172.20.1.9/24")), "{kept}");
+            assert!(
+                message.contains("IFLA_IFNAME=\"br0\", ")
+                    && message.contains("): EEXIST: File exists\nhint: ")
+            );
+            assert!(message.contains("--bridge") && message.contains("leaves alone"), "{message}");
+            let kept = run.clone().under(&show).stdout(&["true"]);
+            assert!(kept.contains("br0    inet 172.20.9.9/24"), "{kept}");
+            assert_eq!(run.stdout(&["--bridge", "br7", "hostname"]), "leopard\n");
         }
+        // The next free name for the pair; its address is the one with its number.
+        let veth0 = "ip link add veth0 type veth peer name other; ip address add 172.20.9.9/24 dev veth0";
+        let run = Run::new(STAGE, caller).prepare(veth0);
+        assert!(run.stdout(&["ip", "-o", "address"]).contains("172.20.1.5/24"));
+        assert!(run.under(&show).stdout(&["true"]).contains("veth0    inet 172.20.9.9/24"));
+        // Somebody's LAN with our subnet.
+        for lan in ["172.20.1.77/24", "172.20.0.1/16", "172.20.1.4/30"] {
+            let lan = format!("ip link add lan type bridge; ip address add {lan} dev lan");
+            let run = Run::new(STAGE, caller).prepare(&lan);
+            let message = run.failure(1, &["true"]);
+            assert!(
+                message.contains("EADDRINUSE: ") && message.contains("hint: the link lan has 172.20."),
+                "{message}"
+            );
+            assert!(message.contains("--bridge-addr"), "{message}");
+            assert_eq!(run.stdout(&["--bridge-addr", "172.21.1.2/24", "hostname"]), "leopard\n");
+        }
+    }
+}
+
+/// A stage killed with all its helpers leaves a bridge, marked as ours in the kernel.
+#[test]
+fn what_a_killed_run_left_is_adopted_and_removed() {
+    for caller in roots() {
+        let leftover = "ip link add br0 group 1275068416 type bridge";
+        let removed =
+            ["sh", "-c", "\"$@\" && ! ip link show br0 2>/dev/null && ip link add br0 type bridge", "sh"];
+        let run = Run::new(STAGE, caller).prepare(leftover).under(&removed);
+        // (The bridge of the last word is there for the test's host, which compares names.)
+        assert!(run.stdout(&["ping", "-c1", "172.20.1.2"]).contains(" 0% packet loss"));
+    }
+}
+
+#[test]
+fn many_share_the_bridge() {
+    const SCRIPT: &str = r#"
+        "$@" sh -c 'ip -o -4 address show veth1; sleep 1' & sleep 0.3
+        "$@" sh -c 'ip -o -4 address show veth1; ping -c1 172.20.1.4; ping -c1 172.20.1.2; ping -c1 172.20.1.3; sleep 1' & sleep 0.3
+        "$@" --container-addr 172.20.1.77/24 sh -c 'ip -o -4 address show veth1; ping -c1 172.20.1.5'
+        ! "$@" --container-addr 172.20.1.5/24 true
+        ! "$@" --host-addr 172.20.1.4/24 true
+        ip -o link show master br0 | wc -l
+        wait"#;
+    for caller in roots() {
+        let output = Run::new(STAGE, caller).under(&["sh", "-c", SCRIPT, "sh"]).output(&[]);
+        let (seen, said) = (support::text(&output.stdout), support::text(&output.stderr));
+        for address in ["172.20.1.4/24", "172.20.1.5/24", "172.20.1.77/24"] {
+            assert!(seen.contains(address), "{seen}");
+        }
+        assert_eq!(seen.matches(" 0% packet loss").count(), 4, "{seen}{said}");
+        assert_eq!(
+            said.matches("EADDRINUSE: Address already in use\nhint: another container has ").count(),
+            3,
+            "{said}"
+        );
+        assert!(seen.contains("\n2\n"), "the refused ones left nothing: {seen}");
+    }
+}
+
+#[test]
+fn a_full_subnet() {
+    // A /29 has room for six: the bridge, veth0, and four containers.
+    const SCRIPT: &str = r#"
+        for i in 1 2 3 4; do "$@" sh -c 'ip -o -4 address show veth1; sleep 2' & sleep 0.1; done; sleep 0.3
+        "$@" true; echo status $?
+        wait"#;
+    for caller in roots() {
+        let run = Run::new(STAGE, caller).under(&["sh", "-c", SCRIPT, "sh"]);
+        let output = run.output(&["--bridge-addr", "172.20.1.5/29"]);
+        let (seen, said) = (support::text(&output.stdout), support::text(&output.stderr));
+        // The host's end is next to the bridge, .6; from there in a circle.
+        for address in ["1/29", "2/29", "3/29", "4/29"] {
+            assert!(seen.contains(&format!("172.20.1.{address}")), "{seen}{said}");
+        }
+        assert!(
+            seen.contains("status 1") && said.contains("the subnet 172.20.1.0/29 is full"),
+            "{seen}{said}"
+        );
+        assert!(said.contains("--bridge-addr"), "{said}");
     }
 }
 
