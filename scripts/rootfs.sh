@@ -22,8 +22,8 @@ Usage: rootfs.sh [--from SOURCE] [--sha256 SUM] [--force] [DIR]
                  local .tar, .tar.gz, .tar.xz or .tar.zst. Without it, the first three in this
                  order: the next one only where one cannot be had, a wrong checksum is the end.
   --sha256 SUM   unpack the tarball only if this is its SHA-256
-  --force        replace DIR, if it is a root file system of yours (it has .old_root) and
-                 nothing is mounted in it
+  --force        replace DIR, if it is a root file system of yours (it has .old_root), and
+                 no process has it as its root and nothing is mounted in it
   ROOTFS_MIRROR  (environment) the folder with SHA256SUMS and the tarballs, instead of
                  $ubuntu
                  https://, or, for local copies and tests, file:/// or http://127.0.0.1.
@@ -215,7 +215,7 @@ while [ $# -gt 0 ]; do
 done
 case $from in
 '' | ubuntu-base | debootstrap | busybox) [ -z "$sum" ] || die --sha256 'is for --from TARBALL' ;;
-*) [ -f "$from" ] || die "$from" 'no such file' 'ubuntu-base, debootstrap and busybox are not files' ;;
+*) { [ -f "$from" ] && [ -r "$from" ]; } || die "$from" 'no such file, or none to be read' 'ubuntu-base, debootstrap and busybox are not files' ;;
 esac
 [ -r /proc/self/mountinfo ] || die /proc/self/mountinfo 'cannot be read, so mounts would go unseen'
 while [ "$dir" != / ] && [ "$dir" != "${dir%/}" ]; do dir=${dir%/}; done # "link/" is no link

@@ -115,7 +115,10 @@ fn addresses_that_cannot_be() {
         );
         assert!(failure(&["--container-addr", "172.20.1.4/25"]).contains("is not in the subnet"));
         assert!(failure(&["--container-addr", "172.20.1.3/24"]).contains("must differ"));
-        assert!(failure(&["--bridge-addr", "172.20.1.4/24"]).contains("must differ"));
+        assert!(
+            failure(&["--bridge-addr", "172.20.1.4/24", "--container-addr", "172.20.1.4/24"])
+                .contains("must differ")
+        );
         for word in [
             "leopard",
             "172.20.1.2",
@@ -213,7 +216,7 @@ fn many_share_the_bridge() {
         assert_eq!(seen.matches(" 0% packet loss").count(), 4, "{seen}{said}");
         assert_eq!(
             said.matches("EADDRINUSE: Address already in use\nhint: another container has ").count(),
-            3,
+            2,
             "{said}"
         );
         assert!(seen.contains("\n2\n"), "the refused ones left nothing: {seen}");
