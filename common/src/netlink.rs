@@ -41,11 +41,18 @@ const VETH_INFO_PEER: u16 = 1;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 /// `RTM_NEWLINKPROP` of `linux/rtnetlink.h`.
 const RTM_NEWLINKPROP: u16 = 108;
+/// `IFLA_INET6_ADDR_GEN_MODE` of `linux/if_link.h`.
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+/// `IN6_ADDR_GEN_MODE_NONE` of `linux/if_link.h`.
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 /// `RTEXT_FILTER_SKIP_STATS` of `linux/rtnetlink.h`: answers without the counters.
 const SKIP_STATS: u32 = 1 << 3;
 /// `ifa_family` is one byte.
 #[expect(clippy::cast_possible_truncation, reason = "2")]
 const AF_INET: u8 = libc::AF_INET as u8;
+/// As the number of an attribute.
+#[expect(clippy::cast_possible_truncation, reason = "10")]
+const AF_INET6: u16 = libc::AF_INET6 as u16;
 const HEADER: usize = 16;
 
 /// The fixed part of a request: what it is about.
@@ -73,6 +80,7 @@ enum Value {
     Word(&'static str),
     /// A number in the machine's byte order.
     Number(u32),
+    Byte(u8),
     Ipv4(Ipv4Addr),
     Mac([u8; 6]),
     Nested(Vec<Attribute>),
@@ -97,6 +105,12 @@ macro_rules! attribute {
     };
     (VETH_INFO_PEER) => {
         VETH_INFO_PEER
+    };
+    (IFLA_INET6_ADDR_GEN_MODE) => {
+        IFLA_INET6_ADDR_GEN_MODE
+    };
+    (AF_INET6) => {
+        AF_INET6
     };
     (IFLA_PROP_LIST) => {
         libc::IFLA_PROP_LIST | NLA_F_NESTED
@@ -169,6 +183,14 @@ impl Request {
     /// `ip link set dev INDEX up`
     pub fn set_up(index: u32) -> Self {
         Self::new_link(0, Subject::Link { index, up: true }, vec![])
+    }
+
+    /// `ip link set dev INDEX addrgenmode none up`
+    pub fn set_up_without_ipv6(index: u32) -> Self {
+        let mode = vec![attribute!(IFLA_INET6_ADDR_GEN_MODE, Byte(IN6_ADDR_GEN_MODE_NONE))];
+        let family = vec![attribute!(AF_INET6, Nested(mode))];
+        let attributes = vec![attribute!(IFLA_AF_SPEC, Nested(family))];
+        Self::new_link(0, Subject::Link { index, up: true }, attributes)
     }
 
     /// `ip link set dev INDEX group GROUP`
@@ -255,6 +277,7 @@ fn encode(attributes: &[Attribute], bytes: &mut Vec<u8>) -> Result<()> {
             }
             Value::Word(word) => bytes.extend_from_slice(word.as_bytes()),
             Value::Number(number) => bytes.extend_from_slice(&number.to_ne_bytes()),
+            Value::Byte(byte) => bytes.push(*byte),
             Value::Ipv4(address) => bytes.extend_from_slice(&address.octets()),
             Value::Mac(address) => bytes.extend_from_slice(address),
             Value::Nested(inner) => encode(inner, bytes)?,
@@ -298,6 +321,7 @@ impl fmt::Display for Attribute {
             Value::Text(text) => write!(f, "{text:?}"),
             Value::Word(word) => write!(f, "{word:?}"),
             Value::Number(number) => write!(f, "{number}"),
+            Value::Byte(byte) => write!(f, "{byte}"),
             Value::Ipv4(address) => write!(f, "{address}"),
             Value::Mac([a, b, c, d, e, g]) => write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}"),
             Value::Nested(inner) | Value::Link(inner) => {
@@ -554,6 +578,29 @@ impl Socket {
         }
     }
 
+    /// Whether the list that `request` asks for has a link that `wanted` wants. It is not read
+    /// further than that, and the socket not used any more: the rest would be in the way.
+    ///
+    /// # Errors
+    /// As [`Socket::request`].
+    pub fn any(mut self, request: &Request, wanted: impl Fn(&Link) -> bool) -> Result<bool> {
+        self.sequence += 1;
+        let bytes = request.encode(self.sequence)?;
+        step(format_args!("{request}"), || {
+            retry(|| send(self.descriptor.as_raw_fd(), &bytes, MsgFlags::empty()))?;
+            loop {
+                for (_, reply) in self.receive()? {
+                    match reply {
+                        Reply::Link(link) if wanted(&link) => return Ok(true),
+                        Reply::Refused(errno, _) => return Err(errno),
+                        Reply::Done => return Ok(false),
+                        _ => {}
+                    }
+                }
+            }
+        })
+    }
+
     /// The messages of the next datagram.
     ///
     /// # Errors
@@ -633,6 +680,12 @@ mod tests {
             (
                 Request::set_up(2),
                 "20 00 00 00 10 00 05 00  f5 47 05 6b 00 00 00 00 00 00 00 00 02 00 00 00  01 00 00 00 01 00 00 00",
+            ),
+            // ip link set dev veth1 addrgenmode none up
+            (
+                Request::set_up_without_ipv6(2),
+                "30 00 00 00 10 00 05 00  f5 47 05 6b 00 00 00 00 00 00 00 00 02 00 00 00  01 00 00 00 01 00 00 00
+                 10 00 1a 00 0c 00 0a 00  05 00 08 00 01 00 00 00",
             ),
             // ip link delete dev veth0
             (

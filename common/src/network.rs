@@ -255,8 +255,14 @@ impl Network<'_> {
             let _ = lifeline.take(MADE as u64).read_to_end(&mut answer);
         }
         let Ok(made) = <[u8; MADE]>::try_from(answer.as_slice()) else {
-            let _ = retry(|| waitpid(keeper, None));
-            return Err(Error::reported());
+            return Err(match retry(|| waitpid(keeper, None)) {
+                Ok(WaitStatus::Signaled(_, signal, _)) => {
+                    let lost =
+                        Error::input(format!("the process that makes the network was ended by {signal}"));
+                    lost.hint("if a bridge of ours is left, the next run removes it")
+                }
+                _ => Error::reported(),
+            });
         };
         let number = |at: usize| u32::from_ne_bytes([made[at], made[at + 1], made[at + 2], made[at + 3]]);
         let made = Made { bridge: number(0), veth: number(4) };
@@ -279,6 +285,7 @@ impl Network<'_> {
             let _ = nix::unistd::write(&tell, &told);
             let _ = until_up(&mut socket, &events, made); // closing the pipe says so
         }
+        drop(events); // the kernel would copy every event of every link to it
         if self.private {
             return Ok(());
         }
@@ -452,7 +459,9 @@ impl Network<'_> {
         socket.request(&Request::set_up(lo))?;
         let inside = socket.link(&Request::get_link(INSIDE))?.index;
         socket.request(&Request::add_address(inside, Ipv4Addr::new(a, b, c, d), prefix))?;
-        socket.request(&Request::set_up(inside))?;
+        // Of IPv6 the talk says nothing; the announcements of an address of its own would go to all
+        // neighbours, and of a thousand of them drown the first pings.
+        socket.request(&Request::set_up_without_ipv6(inside))?;
         // A link that is up passes packets a moment later. The first ping should be answered.
         step(format_args!("read(pipe)"), || retry(|| read(&self.told, &mut [0])))?;
         Ok(())
@@ -537,8 +546,7 @@ fn remove(socket: &mut Socket, made: Made) -> Result<()> {
     };
     let alone = |socket: &mut Socket| -> Result<bool> {
         gone(socket.request(&Request::set_group(made.bridge, mark(made.veth))))?;
-        let ports = socket.request(&Request::get_ports(made.bridge))?;
-        Ok(!ports.iter().any(|port| matches!(port, Reply::Link(link) if link.index != made.veth)))
+        Ok(!Socket::open()?.any(&Request::get_ports(made.bridge), |port| port.index != made.veth)?)
     };
     if alone(socket)? {
         return gone(socket.request(&Request::delete_group(mark(made.veth)))).map(drop);
