@@ -1,7 +1,7 @@
 //! From `main` to the stage and back: the command line in, the message and the exit status out.
 
-use crate::{Error, Result, process::Exit};
-use clap::{ArgAction, Parser, arg, error::ErrorKind};
+use crate::{Error, Result, process::Exit, step::Options};
+use clap::{ArgAction, Args, FromArgMatches, Parser, arg, error::ErrorKind};
 use std::{
     env,
     io::{self, Write},
@@ -15,9 +15,12 @@ use std::{
 pub fn main<A: Parser>(host: impl FnOnce(&A) -> Result<Exit>) -> ExitCode {
     // One screen for -h and --help alike.
     let help = arg!(-h --help "Print help").action(ArgAction::HelpShort);
-    let command = A::command().disable_help_flag(true).arg(help);
-    let outcome = match command.try_get_matches().and_then(|words| A::from_arg_matches(&words)) {
-        Ok(args) => host(&args),
+    let command = Options::augment_args(A::command().disable_help_flag(true).arg(help));
+    let parsed = command
+        .try_get_matches()
+        .and_then(|words| Ok((Options::from_arg_matches(&words)?, A::from_arg_matches(&words)?)));
+    let outcome = match parsed {
+        Ok((options, args)) => options.apply().and_then(|()| host(&args)),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return match write!(io::stdout(), "{}", error.render()) {
                 Ok(()) => ExitCode::SUCCESS,

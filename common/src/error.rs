@@ -26,13 +26,18 @@ impl Error {
         Self { what: what.into(), errno: None, hint: None, status: 1 }
     }
 
-    /// A failure that another process of ours has reported already.
-    pub(crate) fn reported() -> Self {
-        Self::input("")
+    /// A failure that another process of ours has reported already, with the exit status `status`.
+    pub(crate) fn reported(status: u8) -> Self {
+        Self::input("").with_status(status)
     }
 
     pub(crate) fn is_reported(&self) -> bool {
         self.what.is_empty()
+    }
+
+    /// The reader of `--step` has stopped before `call`; 130 is a shell's status for Ctrl-C.
+    pub(crate) fn stopped(call: String) -> Self {
+        Self::input(format!("stopped before {call}")).with_status(130)
     }
 
     /// The errno of the failed call, if a call it was.

@@ -1,13 +1,15 @@
 //! The user namespace: who the users inside are outside. See user_namespaces(7).
 
-use crate::{Error, Result, process::Child, step::step};
+use crate::{
+    Error, Result,
+    process::Child,
+    step::{change, write_file},
+};
 use nix::{
     errno::Errno,
-    fcntl::{OFlag, open},
-    sys::stat::Mode,
     unistd::{Gid, Uid, getegid, geteuid},
 };
-use std::fs;
+use std::{fs, path::Path};
 
 /// Which users the container has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, clap::ValueEnum)]
@@ -54,24 +56,23 @@ impl Outer {
     }
 }
 
-fn write_maps(proc_dir: &str, outer: Outer, uid: u32, gid: u32) -> Result<()> {
-    write(&format!("{proc_dir}/uid_map"), &format!("{uid} {} 1", outer.uid))?;
-    write(&format!("{proc_dir}/setgroups"), "deny")?;
-    write(&format!("{proc_dir}/gid_map"), &format!("{gid} {} 1", outer.gid))
+fn write_maps(process: &str, outer: Outer, uid: u32, gid: u32) -> Result<()> {
+    let write = |name: &str, text: &str, does: &str| {
+        let path = format!("{process}/{name}");
+        let before = fs::read_to_string(&path);
+        write_file(Path::new(&path), false, text, does).map_err(apparmor_hint)?;
+        change(&path, || (shown(before), shown(fs::read_to_string(&path))));
+        Ok(())
+    };
+    write("uid_map", &format!("{uid} {} 1", outer.uid), "one user, by its ids inside and outside")?;
+    write("setgroups", "deny", "who may drop no group may map one")?;
+    write("gid_map", &format!("{gid} {} 1", outer.gid), "one group, likewise")
 }
 
-/// One write(2): the kernel takes a map whole or not at all, so a short one is an error.
-fn write(path: &str, text: &str) -> Result<()> {
-    let file = step(format_args!("open({path:?}, O_WRONLY|O_CLOEXEC)"), || {
-        open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
-    })?;
-    let call = format_args!("write({path}, {text:?}, {})", text.len());
-    match step(call, || nix::unistd::write(&file, text.as_bytes())) {
-        Ok(length) if length == text.len() => Ok(()),
-        Ok(length) => {
-            Err(Error::input(format!("write({path}, {text:?}, {}) = {length}: short write", text.len())))
-        }
-        Err(error) => Err(apparmor_hint(error)),
+fn shown(file: std::io::Result<String>) -> String {
+    match file.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ") {
+        empty if empty.is_empty() => "nothing".into(),
+        text => text,
     }
 }
 

@@ -9,7 +9,7 @@ use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags},
 };
-use std::{fs, os::unix::ffi::OsStrExt, path::Path};
+use std::{fmt, fs, os::unix::ffi::OsStrExt, path::Path};
 
 /// Whether mounts made here are seen on the host, and the other way round: see "SHARED SUBTREES" of
 /// mount_namespaces(7).
@@ -26,6 +26,26 @@ pub enum Propagation {
     Unchanged,
 }
 
+impl Propagation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Private => "private",
+            Self::Slave => "slave",
+            Self::Shared => "shared",
+            Self::Unchanged => "unchanged",
+        }
+    }
+
+    fn does(self) -> &'static str {
+        match self {
+            Self::Private => "no mount passes between inside and outside",
+            Self::Slave => "mounts of the host appear inside, not the other way round",
+            Self::Shared => "mounts pass on to whoever shares these",
+            Self::Unchanged => "",
+        }
+    }
+}
+
 /// `mount --make-rprivate TARGET` and its like: sets the propagation of TARGET and of all mounts
 /// below. As the option of `unshare`, this is the first step in a new mount namespace.
 ///
@@ -38,7 +58,8 @@ pub fn propagation(target: &str, propagation: Propagation) -> Result<()> {
         Propagation::Shared => MsFlags::MS_SHARED,
         Propagation::Unchanged => return Ok(()),
     };
-    mount(Some("none"), Path::new(target), None, MsFlags::MS_REC | kind, None)
+    let shell = format_args!("mount --make-r{} {target}", propagation.name());
+    mount(Some("none"), Path::new(target), None, MsFlags::MS_REC | kind, None, shell, propagation.does())
 }
 
 /// `mount -t proc proc TARGET`: this PID namespace's processes. `unshare --mount-proc` mounts it at
@@ -48,7 +69,9 @@ pub fn propagation(target: &str, propagation: Propagation) -> Result<()> {
 /// `EPERM` where the caller's user namespace may not see a whole /proc; `ENOENT` without the directory.
 pub fn proc(target: &Path) -> Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("proc"), target, Some("proc"), flags, None).map_err(|error| {
+    let shell = format_args!("mount -t proc proc {}", target.display());
+    let does = "the processes of this PID namespace";
+    mount(Some("proc"), target, Some("proc"), flags, None, shell, does).map_err(|error| {
         error.hint_on(Errno::ENOENT, || format!("the root has no directory {target:?}: mkdir makes it")).hint_on(
             Errno::EPERM,
             || match masks() {
@@ -78,11 +101,11 @@ fn masks() -> Vec<String> {
 /// # Errors
 /// `ENOENT` without the directory.
 pub fn tmpfs(target: &Path) -> Result<()> {
-    mount(Some("tmpfs"), target, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, None).map_err(
-        |error| {
-            error.hint_on(Errno::ENOENT, || format!("the root has no directory {target:?}: mkdir makes it"))
-        },
-    )
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let shell = format_args!("mount -t tmpfs tmpfs {}", target.display());
+    mount(Some("tmpfs"), target, Some("tmpfs"), flags, None, shell, "empty, in memory").map_err(|error| {
+        error.hint_on(Errno::ENOENT, || format!("the root has no directory {target:?}: mkdir makes it"))
+    })
 }
 
 /// `mount --rbind SOURCE TARGET`: the same tree at a second place. Onto itself, it turns a directory
@@ -91,7 +114,9 @@ pub fn tmpfs(target: &Path) -> Result<()> {
 /// # Errors
 /// `ENOENT`, `EACCES`: the path.
 pub fn rbind(source: &Path, target: &Path) -> Result<()> {
-    mount(Some(source), target, None, MsFlags::MS_BIND | MsFlags::MS_REC, None)
+    let shell = format_args!("mount --rbind {} {}", source.display(), target.display());
+    let does = if source == target { "makes it a mount point" } else { "the same tree at a second place" };
+    mount(Some(source), target, None, MsFlags::MS_BIND | MsFlags::MS_REC, None, shell, does)
 }
 
 /// Makes the mount at `target` read-only, and all that are mounted below. See mount_setattr(2).
@@ -104,9 +129,10 @@ pub(crate) fn read_only(target: &Path) -> Result<()> {
         libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
     let size = size_of_val(&attributes);
     let call = format_args!(
-        "mount_setattr(AT_FDCWD, {target:?}, AT_RECURSIVE, {{attr_set=MOUNT_ATTR_RDONLY}}, {size})"
+        "mount_setattr(AT_FDCWD, {target:?}, AT_RECURSIVE, {{attr_set=MOUNT_ATTR_RDONLY, attr_clr=0, propagation=0, userns_fd=0}}, {size})"
     );
-    step(call, || {
+    let shell = format_args!("mount -o remount,bind,ro {}", target.display());
+    step(call, shell, "read-only, with all that is mounted below", || {
         // SAFETY: `path` ends with NUL, and of `attributes` the kernel reads `size` bytes.
         let returned = unsafe {
             let attributes = &raw const attributes;
@@ -121,7 +147,6 @@ pub(crate) fn read_only(target: &Path) -> Result<()> {
         };
         checked(returned)
     })
-    .map(drop)
     .map_err(|error| {
         error.hint_on(Errno::ENOSYS, || {
             "Linux 5.12 or newer is needed to lend the host's directories; with --rootfs it is not"
@@ -136,7 +161,13 @@ pub(crate) fn read_only(target: &Path) -> Result<()> {
 /// # Errors
 /// `EINVAL` if a mount that takes part is shared; `EBUSY` if the new root is no mount point.
 pub fn pivot_root(new_root: &Path, put_old: &Path) -> Result<()> {
-    step(format_args!("pivot_root({new_root:?}, {put_old:?})"), || nix::unistd::pivot_root(new_root, put_old)).map_err(|error| {
+    step(
+        format_args!("pivot_root({new_root:?}, {put_old:?})"),
+        format_args!("pivot_root {} {}", new_root.display(), put_old.display()),
+        "what was / is below the new one",
+        || nix::unistd::pivot_root(new_root, put_old),
+    )
+    .map_err(|error| {
         error
             .hint_on(Errno::EINVAL, || match shared_mounts() {
                 shared if shared.is_empty() => "the root of the machine may be its initial ramfs, which cannot be moved".to_string(),
@@ -160,7 +191,12 @@ fn shared_mounts() -> Vec<String> {
 /// # Errors
 /// Those of chdir(2).
 pub fn chdir(directory: &str) -> Result<()> {
-    step(format_args!("chdir({directory:?})"), || nix::unistd::chdir(directory))
+    step(
+        format_args!("chdir({directory:?})"),
+        format_args!("cd {directory}"),
+        "the working directory was in the old root",
+        || nix::unistd::chdir(directory),
+    )
 }
 
 /// `umount -l TARGET`: takes TARGET out of the tree at once, and lets it go when nobody uses it.
@@ -168,9 +204,12 @@ pub fn chdir(directory: &str) -> Result<()> {
 /// # Errors
 /// `EINVAL` if it is not a mount point.
 pub fn detach(target: &str) -> Result<()> {
-    step(format_args!("umount2({target:?}, MNT_DETACH)"), || {
-        nix::mount::umount2(target, MntFlags::MNT_DETACH)
-    })
+    step(
+        format_args!("umount2({target:?}, MNT_DETACH)"),
+        format_args!("umount -l {target}"),
+        "no way leads to the host's files any more",
+        || nix::mount::umount2(target, MntFlags::MNT_DETACH),
+    )
 }
 
 /// mount(2). The text shows a null pointer as `NULL`, as strace does.
@@ -180,27 +219,34 @@ fn mount(
     fstype: Option<&str>,
     flags: MsFlags,
     data: Option<&str>,
+    shell: fmt::Arguments<'_>,
+    does: &str,
 ) -> Result<()> {
     let source = source.as_ref().map(AsRef::as_ref);
-    let names = flags.iter_names().map(|(name, _)| name).collect::<Vec<_>>();
+    let (source_text, fstype_text, data_text) = (Nullable(source), Nullable(fstype), Nullable(data));
     step(
-        format_args!(
-            "mount({}, {target:?}, {}, {}, {})",
-            Nullable(source),
-            Nullable(fstype),
-            names.join("|"),
-            Nullable(data)
-        ),
+        format_args!("mount({source_text}, {target:?}, {fstype_text}, {}, {data_text})", Names(flags)),
+        shell,
+        does,
         || nix::mount::mount(source, target, fstype, flags, data),
     )
     .map_err(crate::idmap::apparmor_hint)
 }
 
+/// The names of flags, as strace shows them.
+struct Names(MsFlags);
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join("|"))
+    }
+}
+
 /// A pointer to a string, or NULL, in the manner of strace.
 struct Nullable<T>(Option<T>);
 
-impl<T: std::fmt::Debug> std::fmt::Display for Nullable<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<T: fmt::Debug> fmt::Display for Nullable<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Some(value) => value.fmt(f),
             None => f.write_str("NULL"),

@@ -16,7 +16,7 @@
 use crate::{
     Error, Result,
     process::retry,
-    step::{checked, step},
+    step::{Returned, step},
 };
 use nix::{
     errno::Errno,
@@ -97,6 +97,12 @@ pub struct Request {
     flags: u16,
     subject: Subject,
     attributes: Vec<Attribute>,
+    /// The `ip` command that does the same; see [`Shell`].
+    shell: &'static str,
+    /// What it changes, in a few words.
+    does: &'static str,
+    /// The name of the link that it is about.
+    device: String,
 }
 
 macro_rules! attribute {
@@ -130,14 +136,20 @@ impl Request {
     fn new(name: &'static str, kind: u16, flags: i32, subject: Subject, attributes: Vec<Attribute>) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "nlmsg_flags has 16 bits")]
         let flags = (libc::NLM_F_REQUEST | flags) as u16;
-        Self { name, kind, flags, subject, attributes }
+        Self { name, kind, flags, subject, attributes, shell: "", does: "", device: String::new() }
     }
 
     fn new_link(flags: i32, subject: Subject, attributes: Vec<Attribute>) -> Self {
         Self::new("RTM_NEWLINK", libc::RTM_NEWLINK, libc::NLM_F_ACK | flags, subject, attributes)
     }
 
-    /// `ip link add NAME group GROUP address MAC type bridge`
+    /// Adds the command that does the same, in which `$dev` stands for `device` and the name of an
+    /// attribute for its value.
+    fn told(self, device: &str, shell: &'static str, does: &'static str) -> Self {
+        Self { device: device.into(), shell, does, ..self }
+    }
+
+    /// A new bridge.
     pub fn add_bridge(name: &str, group: u32, mac: [u8; 6]) -> Self {
         let attributes = vec![
             attribute!(IFLA_GROUP, Number(group)),
@@ -145,72 +157,97 @@ impl Request {
             attribute!(IFLA_IFNAME, Text(name.into())),
             attribute!(IFLA_LINKINFO, Nested(vec![attribute!(IFLA_INFO_KIND, Word("bridge"))])),
         ];
-        Self::new_link(NEW, NO_LINK, attributes)
+        let request = Self::new_link(NEW, NO_LINK, attributes);
+        request.told(name, "brctl addbr $dev", "a switch without ports; its group marks it as ours")
     }
 
-    /// `ip link add NAME index INDEX master BRIDGE group GROUP up type veth peer name PEER netns PID`
-    pub fn add_veth(name: &str, index: u32, bridge: u32, group: u32, peer: &str, pid: u32) -> Self {
-        let peer = vec![attribute!(IFLA_NET_NS_PID, Number(pid)), attribute!(IFLA_IFNAME, Text(peer.into()))];
+    /// A new pair of links: one here, attached to the bridge and up, its peer in another process's
+    /// network namespace.
+    pub fn add_veth(name: &str, index: u32, bridge: &Device, group: u32, peer: &str, pid: u32) -> Self {
+        let peer_info =
+            vec![attribute!(IFLA_NET_NS_PID, Number(pid)), attribute!(IFLA_IFNAME, Text(peer.into()))];
         let info = vec![
             attribute!(IFLA_INFO_KIND, Word("veth")),
-            attribute!(IFLA_INFO_DATA, Nested(vec![attribute!(VETH_INFO_PEER, Link(peer))])),
+            attribute!(IFLA_INFO_DATA, Nested(vec![attribute!(VETH_INFO_PEER, Link(peer_info))])),
         ];
         let attributes = vec![
-            attribute!(IFLA_MASTER, Number(bridge)),
+            attribute!(IFLA_MASTER, Number(bridge.index)),
             attribute!(IFLA_GROUP, Number(group)),
             attribute!(IFLA_IFNAME, Text(name.into())),
             attribute!(IFLA_LINKINFO, Nested(info)),
         ];
-        Self::new_link(NEW, Subject::Link { index, up: true }, attributes)
+        let shell = "ip link add $IFLA_IFNAME type veth peer name $peer; ip link set $peer netns $pid; \
+                     ip link set $IFLA_IFNAME master $dev; ip link set $IFLA_IFNAME up";
+        let request = Self::new_link(NEW, Subject::Link { index, up: true }, attributes);
+        request.told(&bridge.name, shell, "a cable: what goes in at one end comes out at the other")
     }
 
-    /// `ip address add ADDRESS/PREFIX dev INDEX`
-    pub fn add_address(index: u32, address: Ipv4Addr, prefix: u8) -> Self {
+    /// A new address of a link.
+    pub fn add_address(device: &Device, address: Ipv4Addr, prefix: u8) -> Self {
         let attributes = vec![attribute!(IFA_LOCAL, Ipv4(address)), attribute!(IFA_ADDRESS, Ipv4(address))];
-        let flags = libc::NLM_F_ACK | NEW;
-        Self::new("RTM_NEWADDR", libc::RTM_NEWADDR, flags, Subject::Address { index, prefix }, attributes)
+        let (flags, subject) = (libc::NLM_F_ACK | NEW, Subject::Address { index: device.index, prefix });
+        let request = Self::new("RTM_NEWADDR", libc::RTM_NEWADDR, flags, subject, attributes);
+        request.told(
+            &device.name,
+            "ip addr add $IFA_LOCAL/$prefix dev $dev",
+            "an address, and a route to its subnet",
+        )
     }
 
-    /// `ip link property add dev INDEX altname NAME`
-    pub fn add_altname(index: u32, name: &str) -> Self {
+    /// A second name for a link, which no other link may have.
+    pub fn add_altname(device: &Device, name: &str) -> Self {
         let names = vec![attribute!(IFLA_ALT_IFNAME, Text(name.into()))];
         let flags = libc::NLM_F_ACK | NEW | libc::NLM_F_APPEND;
-        let subject = Subject::Link { index, up: false };
+        let subject = Subject::Link { index: device.index, up: false };
         let attributes = vec![attribute!(IFLA_PROP_LIST, Nested(names))];
-        Self::new("RTM_NEWLINKPROP", RTM_NEWLINKPROP, flags, subject, attributes)
+        let request = Self::new("RTM_NEWLINKPROP", RTM_NEWLINKPROP, flags, subject, attributes);
+        let shell = "ip link property add dev $dev altname $IFLA_ALT_IFNAME";
+        request.told(&device.name, shell, "a name is unique: so nobody else takes the address")
     }
 
-    /// `ip link set dev INDEX up`
-    pub fn set_up(index: u32) -> Self {
-        Self::new_link(0, Subject::Link { index, up: true }, vec![])
+    /// Brings a link up.
+    pub fn set_up(device: &Device) -> Self {
+        let request = Self::new_link(0, Subject::Link { index: device.index, up: true }, vec![]);
+        request.told(&device.name, "ip link set $dev up", "")
     }
 
-    /// `ip link set dev INDEX addrgenmode none up`
-    pub fn set_up_without_ipv6(index: u32) -> Self {
+    /// Brings a link up, and leaves it without an IPv6 address.
+    pub fn set_up_without_ipv6(device: &Device) -> Self {
         let mode = vec![attribute!(IFLA_INET6_ADDR_GEN_MODE, Byte(IN6_ADDR_GEN_MODE_NONE))];
         let family = vec![attribute!(AF_INET6, Nested(mode))];
         let attributes = vec![attribute!(IFLA_AF_SPEC, Nested(family))];
-        Self::new_link(0, Subject::Link { index, up: true }, attributes)
+        let request = Self::new_link(0, Subject::Link { index: device.index, up: true }, attributes);
+        request.told(&device.name, "ip link set $dev up", "packets can pass; IPv6 is left out")
     }
 
-    /// `ip link set dev INDEX group GROUP`
-    pub fn set_group(index: u32, group: u32) -> Self {
-        Self::new_link(0, Subject::Link { index, up: false }, vec![attribute!(IFLA_GROUP, Number(group))])
+    /// Moves a link into a group.
+    pub fn set_group(device: &Device, group: u32) -> Self {
+        let subject = Subject::Link { index: device.index, up: false };
+        let request = Self::new_link(0, subject, vec![attribute!(IFLA_GROUP, Number(group))]);
+        request.told(
+            &device.name,
+            "ip link set dev $dev group $IFLA_GROUP",
+            "who came last has his mark on it",
+        )
     }
 
-    /// `ip link show dev NAME`
+    /// Asks for a link by its name.
     pub fn get_link(name: &str) -> Self {
-        Self::get(0, NO_LINK, vec![attribute!(IFLA_IFNAME, Text(name.into()))])
+        let request = Self::get(0, NO_LINK, vec![attribute!(IFLA_IFNAME, Text(name.into()))]);
+        request.told(name, "ip link show dev $dev", "is it there, and what is its number?")
     }
 
-    /// `ip link show`, of the link with this index
+    /// Asks for a link by its index.
     pub fn get_index(index: u32) -> Self {
-        Self::get(0, Subject::Link { index, up: false }, vec![])
+        let request = Self::get(0, Subject::Link { index, up: false }, vec![]);
+        request.told("", "", "what is its name?")
     }
 
-    /// `ip link show master BRIDGE`
-    pub fn get_ports(bridge: u32) -> Self {
-        Self::get(libc::NLM_F_DUMP, NO_LINK, vec![attribute!(IFLA_MASTER, Number(bridge))])
+    /// Asks for the ports of a bridge.
+    pub fn get_ports(bridge: &Device) -> Self {
+        let request =
+            Self::get(libc::NLM_F_DUMP, NO_LINK, vec![attribute!(IFLA_MASTER, Number(bridge.index))]);
+        request.told(&bridge.name, "ip link show master $dev", "are we the last one?")
     }
 
     fn get(flags: i32, subject: Subject, attributes: Vec<Attribute>) -> Self {
@@ -219,22 +256,25 @@ impl Request {
         Self::new("RTM_GETLINK", libc::RTM_GETLINK, flags, subject, attributes)
     }
 
-    /// `ip -4 address show`
+    /// Asks for all IPv4 addresses.
     pub fn get_addresses() -> Self {
         let subject = Subject::Address { index: 0, prefix: 0 };
-        Self::new("RTM_GETADDR", libc::RTM_GETADDR, libc::NLM_F_DUMP, subject, vec![])
+        let request = Self::new("RTM_GETADDR", libc::RTM_GETADDR, libc::NLM_F_DUMP, subject, vec![]);
+        request.told("", "ip -4 addr show", "is the subnet anybody's?")
     }
 
-    /// `ip link delete dev INDEX`
-    pub fn delete(index: u32) -> Self {
-        let subject = Subject::Link { index, up: false };
-        Self::new("RTM_DELLINK", libc::RTM_DELLINK, libc::NLM_F_ACK, subject, vec![])
+    /// Removes a link.
+    pub fn delete(device: &Device) -> Self {
+        let subject = Subject::Link { index: device.index, up: false };
+        let request = Self::new("RTM_DELLINK", libc::RTM_DELLINK, libc::NLM_F_ACK, subject, vec![]);
+        request.told(&device.name, "ip link del $dev", "both ends, wherever they are")
     }
 
-    /// `ip link delete group GROUP`: all links of the group, in one wait for the kernel's grace period.
+    /// Removes all links of a group, in one wait for the kernel's grace period.
     pub fn delete_group(group: u32) -> Self {
-        let group = vec![attribute!(IFLA_GROUP, Number(group))];
-        Self::new("RTM_DELLINK", libc::RTM_DELLINK, libc::NLM_F_ACK, NO_LINK, group)
+        let attributes = vec![attribute!(IFLA_GROUP, Number(group))];
+        let request = Self::new("RTM_DELLINK", libc::RTM_DELLINK, libc::NLM_F_ACK, NO_LINK, attributes);
+        request.told("", "ip link del group $IFLA_GROUP", "the pair and the bridge, and nothing else")
     }
 
     /// The request's bytes, as they are sent.
@@ -263,6 +303,38 @@ impl Request {
         bytes[6..8].copy_from_slice(&self.flags.to_ne_bytes());
         bytes[8..12].copy_from_slice(&sequence.to_ne_bytes()); // the port, 0, is the kernel's to fill in
         Ok(bytes)
+    }
+}
+
+/// The `ip` command that does the same as a request, filled in when it is wanted.
+struct Shell<'a>(&'a Request);
+
+impl fmt::Display for Shell<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Request { shell, device, attributes, subject, .. } = self.0;
+        let mut rest = *shell;
+        while let Some((text, variable)) = rest.split_once('$') {
+            f.write_str(text)?;
+            let end = variable.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(variable.len());
+            let (name, after) = variable.split_at(end);
+            let peer = |name| match value_of(attributes, "VETH_INFO_PEER") {
+                Some(Value::Link(inner)) => value_of(inner, name),
+                _ => None,
+            };
+            let value = match (name, subject) {
+                ("dev", _) => Some(Value::Text(device.clone())),
+                ("prefix", Subject::Address { prefix, .. }) => Some(Value::Byte(*prefix)),
+                ("peer", _) => peer("IFLA_IFNAME").cloned(),
+                ("pid", _) => peer("IFLA_NET_NS_PID").cloned(),
+                (name, _) => value_of(attributes, name).cloned(),
+            };
+            match value {
+                Some(Value::Text(text)) => f.write_str(&text)?,
+                value => value.iter().try_for_each(|value| write!(f, "{value}"))?,
+            }
+            rest = after;
+        }
+        f.write_str(rest)
     }
 }
 
@@ -314,10 +386,26 @@ impl fmt::Display for Request {
     }
 }
 
+/// The value of the first attribute of this name, at this level or below.
+fn value_of<'a>(attributes: &'a [Attribute], name: &str) -> Option<&'a Value> {
+    let here = attributes.iter().find(|attribute| attribute.name == name);
+    here.map(|attribute| &attribute.value).or_else(|| {
+        attributes.iter().find_map(|attribute| match &attribute.value {
+            Value::Nested(inner) | Value::Link(inner) => value_of(inner, name),
+            _ => None,
+        })
+    })
+}
+
 impl fmt::Display for Attribute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}=", self.name)?;
-        match &self.value {
+        write!(f, "{}={}", self.name, self.value)
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Value::Text(text) => write!(f, "{text:?}"),
             Value::Word(word) => write!(f, "{word:?}"),
             Value::Number(number) => write!(f, "{number}"),
@@ -330,6 +418,15 @@ impl fmt::Display for Attribute {
             }
         }
     }
+}
+
+/// A link of this network namespace, by its index, and its name as far as it matters to a reader.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Device {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
 }
 
 /// What the kernel says of a link. See rtnetlink(7), `RTM_NEWLINK`.
@@ -371,6 +468,18 @@ pub enum Reply {
     Link(Link),
     /// An address.
     Address(Address),
+}
+
+impl Returned for Vec<Reply> {
+    fn show(&self) -> Option<String> {
+        Some("0".into())
+    }
+}
+
+impl Returned for bool {
+    fn show(&self) -> Option<String> {
+        Some("0".into())
+    }
 }
 
 /// Reads the messages of a datagram, each with the number of the request that it answers; 0 if
@@ -494,20 +603,19 @@ impl Socket {
     /// # Errors
     /// `EPROTONOSUPPORT` from a kernel without netlink.
     pub fn open() -> Result<Self> {
-        let descriptor =
-            step(format_args!("socket(AF_NETLINK, SOCK_RAW|SOCK_CLOEXEC, NETLINK_ROUTE)"), || {
-                let flags = SockFlag::SOCK_CLOEXEC;
-                socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)
-            })?;
+        let call = format_args!("socket(AF_NETLINK, SOCK_RAW|SOCK_CLOEXEC, NETLINK_ROUTE)");
+        let descriptor = step(call, format_args!(""), "ip speaks to the kernel through one", || {
+            let flags = SockFlag::SOCK_CLOEXEC;
+            socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)
+        })?;
         // The kernel's own words beside the errno of a refused request; before Linux 4.12 there are
         // none, which does not matter. nix has no such option.
         let on: libc::c_int = 1;
         let size = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or(0);
         let (level, option) = (libc::SOL_NETLINK, libc::NETLINK_EXT_ACK);
         // SAFETY: the kernel reads `size` bytes of `on`.
-        let _ = checked(i64::from(unsafe {
-            libc::setsockopt(descriptor.as_raw_fd(), level, option, (&raw const on).cast(), size)
-        }));
+        let _ =
+            unsafe { libc::setsockopt(descriptor.as_raw_fd(), level, option, (&raw const on).cast(), size) };
         Ok(Self { descriptor, sequence: 0 })
     }
 
@@ -518,7 +626,8 @@ impl Socket {
     pub fn open_events() -> Result<Self> {
         let socket = Self::open()?;
         let groups = libc::RTMGRP_LINK.cast_unsigned();
-        step(format_args!("bind(RTMGRP_LINK)"), || {
+        let does = "to hear when packets can pass";
+        step(format_args!("bind(RTMGRP_LINK)"), format_args!("ip monitor link"), does, || {
             bind(socket.descriptor.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
             setsockopt(&socket.descriptor, ReceiveTimeout, &TimeVal::new(1, 0))
         })?;
@@ -531,7 +640,7 @@ impl Socket {
     /// What the kernel says, in the words of its own where it gives any.
     pub fn request(&mut self, request: &Request) -> Result<Vec<Reply>> {
         let mut words = None;
-        step(format_args!("{request}"), || {
+        step(format_args!("{request}"), format_args!("{}", Shell(request)), request.does, || {
             loop {
                 self.sequence += 1;
                 let bytes = request.encode(self.sequence).map_err(|_| Errno::EMSGSIZE)?;
@@ -586,7 +695,7 @@ impl Socket {
     pub fn any(mut self, request: &Request, wanted: impl Fn(&Link) -> bool) -> Result<bool> {
         self.sequence += 1;
         let bytes = request.encode(self.sequence)?;
-        step(format_args!("{request}"), || {
+        step(format_args!("{request}"), format_args!("{}", Shell(request)), request.does, || {
             retry(|| send(self.descriptor.as_raw_fd(), &bytes, MsgFlags::empty()))?;
             loop {
                 for (_, reply) in self.receive()? {
@@ -636,6 +745,10 @@ mod tests {
         digits.map(|digits| u8::from_str_radix(digits, 16).unwrap()).collect()
     }
 
+    fn device(index: u32) -> Device {
+        Device { index, name: "br0".into() }
+    }
+
     /// The number of the request in those traces.
     const SEQUENCE: u32 = 0x6b05_47f5;
 
@@ -652,13 +765,13 @@ mod tests {
             ),
             // ip address add 172.20.1.2/24 dev br0
             (
-                Request::add_address(2, Ipv4Addr::new(172, 20, 1, 2), 24),
+                Request::add_address(&device(2), Ipv4Addr::new(172, 20, 1, 2), 24),
                 "28 00 00 00 14 00 05 06  f5 47 05 6b 00 00 00 00 02 18 00 00 02 00 00 00  08 00 02 00 ac 14 01 02
                  08 00 01 00 ac 14 01 02",
             ),
             // ip link add name veth0 index 7 master br0 group 1275068423 up type veth peer name veth1 netns 17885
             (
-                Request::add_veth("veth0", 7, 2, 0x4c00_0007, "veth1", 17885),
+                Request::add_veth("veth0", 7, &device(2), 0x4c00_0007, "veth1", 17885),
                 "74 00 00 00 10 00 05 06  f5 47 05 6b 00 00 00 00 00 00 00 00 07 00 00 00  01 00 00 00 01 00 00 00
                  08 00 0a 00 02 00 00 00  08 00 1b 00 07 00 00 4c 0a 00 03 00 76 65 74 68  30 00 00 00 38 00 12 00
                  08 00 01 00 76 65 74 68  2c 00 02 00 28 00 01 00 00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00
@@ -666,30 +779,30 @@ mod tests {
             ),
             // ip link property add dev veth0 altname 172.20.1.4
             (
-                Request::add_altname(7, "172.20.1.4"),
+                Request::add_altname(&device(7), "172.20.1.4"),
                 "34 00 00 00 6c 00 05 0e  f5 47 05 6b 00 00 00 00 00 00 00 00 07 00 00 00  00 00 00 00 00 00 00 00
                  14 00 34 80 0f 00 35 00  31 37 32 2e 32 30 2e 31 2e 34 00 00",
             ),
             // ip link set dev br0 group 1275068423
             (
-                Request::set_group(2, 0x4c00_0007),
+                Request::set_group(&device(2), 0x4c00_0007),
                 "28 00 00 00 10 00 05 00  f5 47 05 6b 00 00 00 00 00 00 00 00 02 00 00 00  00 00 00 00 00 00 00 00
                  08 00 1b 00 07 00 00 4c",
             ),
             // ip link set dev br0 up
             (
-                Request::set_up(2),
+                Request::set_up(&device(2)),
                 "20 00 00 00 10 00 05 00  f5 47 05 6b 00 00 00 00 00 00 00 00 02 00 00 00  01 00 00 00 01 00 00 00",
             ),
             // ip link set dev veth1 addrgenmode none up
             (
-                Request::set_up_without_ipv6(2),
+                Request::set_up_without_ipv6(&device(2)),
                 "30 00 00 00 10 00 05 00  f5 47 05 6b 00 00 00 00 00 00 00 00 02 00 00 00  01 00 00 00 01 00 00 00
                  10 00 1a 00 0c 00 0a 00  05 00 08 00 01 00 00 00",
             ),
             // ip link delete dev veth0
             (
-                Request::delete(7),
+                Request::delete(&device(7)),
                 "20 00 00 00 11 00 05 00  f5 47 05 6b 00 00 00 00 00 00 00 00 07 00 00 00  00 00 00 00 00 00 00 00",
             ),
             // ip link delete group 1275068423
@@ -713,11 +826,16 @@ mod tests {
 
     #[test]
     fn a_request_in_words() {
-        let request = Request::add_veth("veth0", 7, 2, 5, "veth1", 99);
+        let request = Request::add_veth("veth0", 7, &device(2), 5, "veth1", 99);
         let words = "RTM_NEWLINK(index=7, IFF_UP, IFLA_MASTER=2, IFLA_GROUP=5, IFLA_IFNAME=\"veth0\", \
                      IFLA_LINKINFO={IFLA_INFO_KIND=\"veth\", IFLA_INFO_DATA={VETH_INFO_PEER=\
                      {IFLA_NET_NS_PID=99, IFLA_IFNAME=\"veth1\"}}})";
         assert_eq!(request.to_string(), words);
+        let command = "ip link add veth0 type veth peer name veth1; ip link set veth1 netns 99; \
+                       ip link set veth0 master br0; ip link set veth0 up";
+        assert_eq!(Shell(&request).to_string(), command);
+        let request = Request::add_address(&device(2), Ipv4Addr::new(172, 20, 1, 2), 24);
+        assert_eq!(Shell(&request).to_string(), "ip addr add 172.20.1.2/24 dev br0");
         let long = Request::get_link(&"x".repeat(1 << 16));
         assert!(long.encode(1).is_err());
     }

@@ -8,9 +8,9 @@
 
 use crate::{
     Error, Result, cli, idmap,
-    netlink::{Address, Reply, Request, Socket},
+    netlink::{Address, Device, Reply, Request, Socket},
     process::{Child, clone_hint, fork_keeper, retry},
-    step::step,
+    step::{beside, step},
 };
 use nix::{
     errno::Errno,
@@ -34,8 +34,6 @@ use std::{
 
 /// The container's end of the pair: the talk's name, free in every new network namespace.
 const INSIDE: &str = "veth1";
-/// The host's end: veth0, veth1… as the kernel finds one free.
-const OUTSIDE: &str = "veth%d";
 
 /// An IPv4 address and the length of its subnet's prefix.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -202,11 +200,15 @@ pub fn enter(options: &Options) -> Result<Network<'_>> {
     if private {
         let caller = idmap::Outer::current();
         let flags = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET;
-        step(format_args!("unshare(CLONE_NEWUSER|CLONE_NEWNET)"), || unshare(flags))
+        let shell = format_args!("unshare --map-current-user --keep-caps -Un");
+        let does = "what plays the host from here on";
+        step(format_args!("unshare(CLONE_NEWUSER|CLONE_NEWNET)"), shell, does, || unshare(flags))
             .map_err(|error| clone_hint(error, flags))?;
         caller.map_current_user()?;
     }
-    let (told, tell) = step(format_args!("pipe2(O_CLOEXEC)"), || pipe2(OFlag::O_CLOEXEC))?;
+    let does = "through it the container learns its address";
+    let (told, tell) =
+        step(format_args!("pipe2(O_CLOEXEC)"), format_args!(""), does, || pipe2(OFlag::O_CLOEXEC))?;
     Ok(Network { options, private, told, tell: Cell::new(Some(tell)) })
 }
 
@@ -220,10 +222,12 @@ pub struct Connection {
 }
 
 /// What belongs to one container on the host, by index.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Made {
-    bridge: u32,
-    veth: u32,
+    bridge: Device,
+    veth: Device,
+    /// Whether packets pass the bridge already.
+    up: bool,
 }
 
 impl Network<'_> {
@@ -245,6 +249,7 @@ impl Network<'_> {
         let lifeline = Cell::new(Some(lifeline));
         let keeper = fork_keeper(child, || {
             drop(lifeline.take()); // kept open, it would hide the stage's death
+            beside(&stage);
             self.keep(child, &stage)
         })?;
         drop((stage, self.tell.take()));
@@ -261,11 +266,13 @@ impl Network<'_> {
                         Error::input(format!("the process that makes the network was ended by {signal}"));
                     lost.hint("if a bridge of ours is left, the next run removes it")
                 }
-                _ => Error::reported(),
+                Ok(WaitStatus::Exited(_, status)) => Error::reported(u8::try_from(status).unwrap_or(1)),
+                _ => Error::reported(1),
             });
         };
         let number = |at: usize| u32::from_ne_bytes([made[at], made[at + 1], made[at + 2], made[at + 3]]);
-        let made = Made { bridge: number(0), veth: number(4) };
+        let device = |at: usize| Device { index: number(at), name: String::new() };
+        let made = Made { bridge: device(0), veth: device(4), up: true };
         Ok(Connection { keeper, made, lifeline })
     }
 
@@ -278,19 +285,19 @@ impl Network<'_> {
         let mut socket = Socket::open()?;
         let events = Socket::open_events()?;
         let (made, address) = self.make(&mut socket, child)?;
-        let ours = [made.bridge.to_ne_bytes(), made.veth.to_ne_bytes()].concat();
+        let ours = [made.bridge.index.to_ne_bytes(), made.veth.index.to_ne_bytes()].concat();
         let tell = self.tell.take();
         if let (Some(tell), Ok(())) = (tell, stage.write_all(&ours)) {
             let told = [&address.address.octets()[..], &[address.prefix]].concat();
             let _ = nix::unistd::write(&tell, &told);
-            let _ = until_up(&mut socket, &events, made); // closing the pipe says so
+            until_up(&events, &made); // closing the pipe says so
         }
         drop(events); // the kernel would copy every event of every link to it
         if self.private {
             return Ok(());
         }
         let _ = stage.read(&mut [0]); // until the stage has ended
-        remove(&mut socket, made)
+        remove(&mut socket, &made)
     }
 
     /// Makes this container's part of the network, and the bridge where there is none.
@@ -300,20 +307,20 @@ impl Network<'_> {
     fn make(&self, socket: &mut Socket, child: &Child) -> Result<(Made, Cidr)> {
         let pid = child.pid().as_raw().unsigned_abs();
         for _ in 0..1000 {
-            let Some(bridge) = self.bridge(socket)? else { continue };
-            let Some(veth) = add_veth(socket, bridge, pid)? else { continue };
-            let made = Made { bridge, veth };
+            let Some((bridge, up)) = self.bridge(socket)? else { continue };
+            let Some(veth) = add_veth(socket, &bridge, pid)? else { continue };
             // The claim: whoever leaves as the last one removes only what has his own mark.
-            match socket.request(&Request::set_group(bridge, mark(veth))) {
+            match socket.request(&Request::set_group(&bridge, mark(&veth))) {
                 Err(error) if error.errno() == Some(Errno::ENODEV) => {
-                    socket.request(&Request::delete(veth))?;
+                    socket.request(&Request::delete(&veth))?;
                 }
                 Err(error) => return Err(error),
                 Ok(_) => {
-                    return match self.addresses(socket, made) {
+                    let mut made = Made { bridge, veth, up };
+                    return match self.addresses(socket, &mut made.veth) {
                         Ok(address) => Ok((made, address)),
                         Err(error) => {
-                            let _ = remove(socket, made);
+                            let _ = remove(socket, &made);
                             Err(error)
                         }
                     };
@@ -323,12 +330,13 @@ impl Network<'_> {
         Err(Error::input(format!("{}: it comes and goes, a thousand times", self.options.bridge)))
     }
 
-    /// `brctl addbr br0`, unless there is one, and it is ours. `None` if it has gone meanwhile.
-    fn bridge(&self, socket: &mut Socket) -> Result<Option<u32>> {
+    /// `brctl addbr br0`, unless there is one, and it is ours; and whether packets pass it. `None` if
+    /// it has gone meanwhile.
+    fn bridge(&self, socket: &mut Socket) -> Result<Option<(Device, bool)>> {
         let (name, Cidr { address, prefix }) = (&self.options.bridge, self.options.bridge_addr);
         let show = Request::get_link(name);
-        let index = match socket.link(&show) {
-            Ok(link) if link.kind == "bridge" && link.group & !INDEX_BITS == MARK => link.index,
+        let link = match socket.link(&show) {
+            Ok(link) if link.kind == "bridge" && link.group & !INDEX_BITS == MARK => link,
             Ok(_) => {
                 return Err(Error::new(
                     Request::add_bridge(name, MARK, mac(address)).to_string(),
@@ -346,21 +354,22 @@ impl Network<'_> {
                     made => made.map_err(link_hint)?,
                 };
                 match socket.link(&show) {
-                    Ok(link) => link.index,
+                    Ok(link) => link,
                     Err(error) if error.errno() == Some(Errno::ENODEV) => return Ok(None),
                     Err(error) => return Err(error),
                 }
             }
             Err(error) => return Err(error),
         };
-        for request in [Request::add_address(index, address, prefix), Request::set_up(index)] {
+        let bridge = Device { index: link.index, name: name.clone() };
+        for request in [Request::add_address(&bridge, address, prefix), Request::set_up(&bridge)] {
             match socket.request(&request) {
                 Err(error) if error.errno() == Some(Errno::EEXIST) => {} // it has the address
                 Err(error) if error.errno() == Some(Errno::ENODEV) => return Ok(None),
                 done => done.map(drop)?,
             }
         }
-        Ok(Some(index))
+        Ok(Some((bridge, link.up)))
     }
 
     /// Another link with our subnet would lose its traffic to the bridge: somebody's LAN perhaps.
@@ -375,7 +384,8 @@ impl Network<'_> {
             }
             match socket.link(&Request::get_index(index)) {
                 Ok(link) if link.group & !INDEX_BITS != MARK => {
-                    let call = Request::add_address(0, ours.address, ours.prefix).to_string();
+                    let bridge = Device { index: 0, name: String::new() };
+                    let call = Request::add_address(&bridge, ours.address, ours.prefix).to_string();
                     return Err(Error::new(call, Errno::EADDRINUSE).hint(format!(
                         "the link {} has {theirs}, whose traffic would go to the bridge: take another subnet with \
                          --bridge-addr, or --net private",
@@ -391,23 +401,21 @@ impl Network<'_> {
     /// `ip addr add` for the host's end, in the first container; and the container's address, which
     /// it adds itself. A link's alternative name is unique in the kernel, and goes with the link: so
     /// an address that is one belongs to one container.
-    fn addresses(&self, socket: &mut Socket, made: Made) -> Result<Cidr> {
-        let name = socket.link(&Request::get_index(made.veth))?.name;
-        let number = name.strip_prefix("veth").and_then(|number| number.parse::<usize>().ok()).unwrap_or(0);
+    fn addresses(&self, socket: &mut Socket, veth: &mut Device) -> Result<Cidr> {
+        veth.name = socket.link(&Request::get_index(veth.index))?.name;
+        let number =
+            veth.name.strip_prefix("veth").and_then(|number| number.parse::<usize>().ok()).unwrap_or(0);
         let mut claim =
-            |cidr: Cidr| match socket.request(&Request::add_altname(made.veth, &cidr.address.to_string())) {
+            |cidr: Cidr| match socket.request(&Request::add_altname(veth, &cidr.address.to_string())) {
                 Err(error) if error.errno() == Some(Errno::EEXIST) => Ok(false),
                 claimed => claimed.map(|_| true),
             };
         let in_use = |cidr: Cidr| {
-            Error::new(
-                Request::add_altname(made.veth, &cidr.address.to_string()).to_string(),
-                Errno::EADDRINUSE,
-            )
-            .hint(format!(
-                "another container has {}: ip link show dev {} tells which",
-                cidr.address, cidr.address
-            ))
+            Error::new(Request::add_altname(veth, &cidr.address.to_string()).to_string(), Errno::EADDRINUSE)
+                .hint(format!(
+                    "another container has {}: ip link show dev {} tells which",
+                    cidr.address, cidr.address
+                ))
         };
         let host = self.options.host_address();
         let host = match self.options.host_addr {
@@ -439,7 +447,7 @@ impl Network<'_> {
             }
         };
         if let Some(Cidr { address, prefix }) = host {
-            socket.request(&Request::add_address(made.veth, address, prefix))?;
+            socket.request(&Request::add_address(veth, address, prefix))?;
         }
         Ok(container)
     }
@@ -452,18 +460,24 @@ impl Network<'_> {
     pub fn up(&self) -> Result<()> {
         drop(self.tell.take());
         let mut told = [0; 5];
-        step(format_args!("read(pipe)"), || retry(|| read(&self.told, &mut told)))?;
+        let text = format_args!("read(pipe)");
+        let does = "the address, which the host has chosen";
+        step(text, format_args!(""), does, || retry(|| read(&self.told, &mut told)))?;
         let [a, b, c, d, prefix] = told;
         let mut socket = Socket::open()?;
-        let lo = socket.link(&Request::get_link("lo"))?.index;
-        socket.request(&Request::set_up(lo))?;
-        let inside = socket.link(&Request::get_link(INSIDE))?.index;
-        socket.request(&Request::add_address(inside, Ipv4Addr::new(a, b, c, d), prefix))?;
+        let mut device = |name: &str| {
+            let index = socket.link(&Request::get_link(name))?.index;
+            Ok(Device { index, name: name.into() })
+        };
+        let (lo, inside) = (device("lo")?, device(INSIDE)?);
+        socket.request(&Request::set_up(&lo))?;
+        socket.request(&Request::add_address(&inside, Ipv4Addr::new(a, b, c, d), prefix))?;
         // Of IPv6 the talk says nothing; the announcements of an address of its own would go to all
         // neighbours, and of a thousand of them drown the first pings.
-        socket.request(&Request::set_up_without_ipv6(inside))?;
+        socket.request(&Request::set_up_without_ipv6(&inside))?;
         // A link that is up passes packets a moment later. The first ping should be answered.
-        step(format_args!("read(pipe)"), || retry(|| read(&self.told, &mut [0])))?;
+        let does = "the host has seen that packets pass";
+        step(text, format_args!(""), does, || retry(|| read(&self.told, &mut [0])))?;
         Ok(())
     }
 }
@@ -476,8 +490,8 @@ const MADE: usize = 8;
 const MARK: u32 = 0x4c00_0000;
 const INDEX_BITS: u32 = 0x00ff_ffff;
 
-fn mark(veth: u32) -> u32 {
-    MARK | veth & INDEX_BITS
+fn mark(veth: &Device) -> u32 {
+    MARK | veth.index & INDEX_BITS
 }
 
 /// A bridge without an address of its own takes the lowest one of its ports, and changes it as they
@@ -495,16 +509,19 @@ const MOST_PORTS: usize = 1023;
 ///
 /// The index is ours to choose (`ip link add … index N`), and unique: so the link bears its mark
 /// from the beginning, and need not be looked for.
-fn add_veth(socket: &mut Socket, bridge: u32, pid: u32) -> Result<Option<u32>> {
-    let talks = bridge + 1; // the first container's, as the kernel would number it
-    let others = (0..1000).map(|try_number| (1 << 22) + (pid + try_number * 977) % (1 << 22));
-    for index in std::iter::once(talks).chain(others) {
-        let request = Request::add_veth(OUTSIDE, index, bridge, mark(index), INSIDE, pid);
+fn add_veth(socket: &mut Socket, bridge: &Device, pid: u32) -> Result<Option<Device>> {
+    let talks = ("veth0", bridge.index + 1); // as the kernel would number it
+    let others = (0..1000).map(|more| ("veth%d", (1 << 22) + (pid + more * 977) % (1 << 22)));
+    for (name, index) in std::iter::once(talks).chain(others) {
+        let veth = Device { index, name: name.into() };
+        let request = Request::add_veth(name, index, bridge, mark(&veth), INSIDE, pid);
         match socket.request(&request) {
-            Ok(_) => return Ok(Some(index)),
+            Ok(_) => return Ok(Some(veth)),
             Err(error) => match error.errno() {
-                Some(Errno::EEXIST | Errno::EBUSY) => {} // the index
-                Some(Errno::EINVAL) if socket.link(&Request::get_index(bridge)).is_err() => return Ok(None),
+                Some(Errno::EEXIST | Errno::EBUSY) => {} // the name or the index
+                Some(Errno::EINVAL) if socket.link(&Request::get_index(bridge.index)).is_err() => {
+                    return Ok(None);
+                }
                 _ => return Err(link_hint(error)),
             },
         }
@@ -512,24 +529,15 @@ fn add_veth(socket: &mut Socket, bridge: u32, pid: u32) -> Result<Option<u32>> {
     Err(Error::input("a thousand numbers for a link were taken"))
 }
 
-/// Waits, for a second at most, until the container's end is up and packets pass: an event tells.
-fn until_up(socket: &mut Socket, events: &Socket, made: Made) -> Result<()> {
-    let up = |socket: &mut Socket, index| socket.link(&Request::get_index(index)).map(|link| link.up);
-    loop {
-        if up(socket, made.veth)? && up(socket, made.bridge)? {
-            return Ok(());
-        }
-        loop {
-            match events.receive() {
-                Ok(replies) => {
-                    let about = |reply: &Reply| matches!(reply, Reply::Link(link) if link.index == made.veth || link.index == made.bridge);
-                    if replies.iter().any(|(_, reply)| about(reply)) {
-                        break;
-                    }
-                }
-                Err(Errno::ENOBUFS) => break, // some were lost: look
-                Err(errno) => return Err(Error::new("recvmsg(RTMGRP_LINK)", errno)),
-            }
+/// Waits until the container's end is up and packets pass, which events tell; or for a second.
+fn until_up(events: &Socket, made: &Made) {
+    let (mut veth, mut bridge) = (false, made.up);
+    while !(veth && bridge) {
+        let Ok(replies) = events.receive() else { return };
+        for (_, reply) in replies {
+            let Reply::Link(link) = reply else { continue };
+            veth |= link.up && link.index == made.veth.index;
+            bridge |= link.up && link.index == made.bridge.index;
         }
     }
 }
@@ -539,22 +547,22 @@ fn until_up(socket: &mut Socket, events: &Socket, made: Made) -> Result<()> {
 /// Whoever comes attaches his veth first and marks the bridge then; whoever leaves marks it first and
 /// looks for others then. So if he sees none, either nobody comes, or the mark changes: and the
 /// kernel removes what has the mark in the same request, or leaves it.
-fn remove(socket: &mut Socket, made: Made) -> Result<()> {
+fn remove(socket: &mut Socket, Made { bridge, veth, .. }: &Made) -> Result<()> {
     let gone = |result: Result<Vec<Reply>>| match result {
         Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(vec![]),
         other => other,
     };
     let alone = |socket: &mut Socket| -> Result<bool> {
-        gone(socket.request(&Request::set_group(made.bridge, mark(made.veth))))?;
-        Ok(!Socket::open()?.any(&Request::get_ports(made.bridge), |port| port.index != made.veth)?)
+        gone(socket.request(&Request::set_group(bridge, mark(veth))))?;
+        Ok(!Socket::open()?.any(&Request::get_ports(bridge), |port| port.index != veth.index)?)
     };
     if alone(socket)? {
-        return gone(socket.request(&Request::delete_group(mark(made.veth)))).map(drop);
+        return gone(socket.request(&Request::delete_group(mark(veth)))).map(drop);
     }
-    gone(socket.request(&Request::delete(made.veth)))?;
+    gone(socket.request(&Request::delete(veth)))?;
     // The others may have left meanwhile, and each have seen the other.
     if alone(socket)? {
-        gone(socket.request(&Request::delete_group(mark(made.veth))))?;
+        gone(socket.request(&Request::delete_group(mark(veth))))?;
     }
     Ok(())
 }
@@ -564,7 +572,7 @@ impl Drop for Connection {
         drop(self.lifeline.take());
         if let Ok(WaitStatus::Signaled(..)) = retry(|| waitpid(self.keeper, None)) {
             // Somebody has killed it.
-            if let Err(error) = Socket::open().and_then(|mut socket| remove(&mut socket, self.made)) {
+            if let Err(error) = Socket::open().and_then(|mut socket| remove(&mut socket, &self.made)) {
                 cli::report(&error);
             }
         }

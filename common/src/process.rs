@@ -7,13 +7,15 @@
 
 use crate::{
     Error, Result, cli,
-    step::{checked, step},
+    step::{change, checked, inside, last_step, step},
 };
 use nix::{
     errno::Errno,
     fcntl::OFlag,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::CloneFlags,
     sys::{
+        prctl::set_pdeathsig,
         signal::{SigSet, Signal, kill, raise},
         signalfd::{SfdFlags, SignalFd},
         wait::{WaitPidFlag, WaitStatus, waitpid},
@@ -25,9 +27,9 @@ use std::{
     convert::Infallible,
     env,
     ffi::{CString, OsString},
-    fs,
+    fmt, fs,
     os::{
-        fd::OwnedFd,
+        fd::{AsFd, OwnedFd},
         unix::ffi::{OsStrExt, OsStringExt},
     },
     path::{Path, PathBuf},
@@ -42,8 +44,6 @@ pub struct Child {
     flags: CloneFlags,
     /// Written to, it lets the child go on; closed by the last who has it, it ends the child.
     start: Cell<Option<OwnedFd>>,
-    signals: SignalFd,
-    mask: SigSet,
 }
 
 /// How a container's command ended: what the stage's own end must show.
@@ -68,46 +68,53 @@ pub fn clone(flags: CloneFlags, container: impl FnOnce() -> Result<Infallible>) 
     // its exit status would be lost.
     // SAFETY: SIG_DFL is a valid disposition, and no handler of ours is replaced.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
-    let mut awaited = SigSet::from_iter(FORWARDED);
-    awaited.add(Signal::SIGCHLD);
-    let mask = step(format_args!("sigprocmask(SIG_BLOCK)"), || {
-        awaited.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)
-    })?;
-    let signals = step(format_args!("signalfd(SFD_CLOEXEC)"), || {
-        SignalFd::with_flags(&awaited, SfdFlags::SFD_CLOEXEC)
-    })?;
-    let (started, start) = step(format_args!("pipe2(O_CLOEXEC)"), || pipe2(OFlag::O_CLOEXEC))?;
+    let (started, start) =
+        step(format_args!("pipe2(O_CLOEXEC)"), format_args!(""), "at its end the child will wait", || {
+            pipe2(OFlag::O_CLOEXEC)
+        })?;
 
     // The kernel's own clone(2), without a stack: like fork(2), which libc offers without flags.
     // All arguments but the flags are null, so their order, which differs between architectures,
     // does not matter.
-    // SAFETY: the program has one thread, and CLONE_VM is not set: the child gets a copy of
-    // everything, and nothing in it is in an inconsistent state.
-    let call =
-        || checked(unsafe { libc::syscall(libc::SYS_clone, flags.bits() | libc::SIGCHLD, 0, 0, 0, 0) });
-    let pid = step(format_args!("clone({}|SIGCHLD)", names(flags)), call)
-        .map_err(|error| clone_hint(error, flags))?;
-    if pid == 0 {
-        drop(start);
-        let error = match wait_for_start(&started, &mask) {
-            Ok(true) => match container() {
-                Err(error) => error,
-            },
-            Ok(false) => exit(1), // the parent has failed, and said why
-            Err(error) => error,
-        };
-        cli::report(&error);
-        exit(error.status());
+    let call = || {
+        // SAFETY: the program has one thread, and CLONE_VM is not set: the child gets a copy of
+        // everything, and nothing in it is in an inconsistent state.
+        let returned = unsafe { libc::syscall(libc::SYS_clone, flags.bits() | libc::SIGCHLD, 0, 0, 0, 0) };
+        Errno::result(returned).map(|pid| match i32::try_from(pid) {
+            Ok(pid) if pid > 0 => ForkResult::Parent { child: Pid::from_raw(pid) },
+            _ => ForkResult::Child,
+        })
+    };
+    let text = format_args!("clone({}|SIGCHLD)", Names(flags));
+    let shell = format_args!("unshare -{}", Letters(flags));
+    let cloned = step(text, shell, "a child in namespaces of its own", call);
+    match cloned.map_err(|error| clone_hint(error, flags))? {
+        ForkResult::Parent { child } => {
+            for (_, name) in KINDS.iter().filter(|(flag, _)| flags.contains(*flag)) {
+                let namespace = |process: &str| {
+                    let link = fs::read_link(format!("/proc/{process}/ns/{name}"));
+                    link.map_or("?".into(), |link| link.display().to_string())
+                };
+                change(name, || (namespace("self"), namespace(&child.to_string())));
+            }
+            Ok(Child { pid: child, flags, start: Cell::new(Some(start)) })
+        }
+        ForkResult::Child => {
+            drop(start);
+            inside();
+            let Err(error) = wait_for_start(&started).and_then(|()| container());
+            cli::report(&error);
+            exit(error.status())
+        }
     }
-    let pid = Pid::from_raw(pid.try_into().unwrap_or(0));
-    Ok(Child { pid, flags, start: Cell::new(Some(start)), signals, mask })
 }
 
 /// fork(2): a process beside the stage, which carries out `work` and outlives it: no signal of the
 /// terminal or of its process group reaches it. `child` does not wait for it.
 pub(crate) fn fork_keeper(child: &Child, work: impl FnOnce() -> Result<()>) -> Result<Pid> {
     // SAFETY: the program has one thread, so the child process may do whatever the parent may.
-    match step(format_args!("fork()"), || unsafe { fork() })? {
+    let call = || unsafe { fork() };
+    match step(format_args!("fork()"), format_args!(""), "who makes the network, and removes it", call)? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
             drop(child.start.take());
@@ -130,15 +137,25 @@ fn exit(status: u8) -> ! {
     unsafe { libc::_exit(status.into()) }
 }
 
-/// In the child: whether the parent said start, rather than closing the pipe.
-fn wait_for_start(started: &OwnedFd, mask: &SigSet) -> Result<bool> {
-    // Before the read, so that a parent that is gone by now is noticed there.
-    step(format_args!("prctl(PR_SET_PDEATHSIG, SIGKILL)"), || {
-        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
-    })?;
-    step(format_args!("sigprocmask(SIG_SETMASK)"), || mask.thread_set_mask())?;
-    let mut byte = [0];
-    Ok(step(format_args!("read(pipe)"), || retry(|| read(started, &mut byte)))? == 1)
+/// In the child: waits until the parent says start. If it dies instead, at whatever moment, so does
+/// the child.
+fn wait_for_start(started: &OwnedFd) -> Result<()> {
+    let text = format_args!("read(pipe)");
+    if step(text, format_args!(""), "the host has said: go on", || retry(|| read(started, &mut [0])))? == 0 {
+        return Err(Error::reported(1)); // by the parent, whose end is closed
+    }
+    step(
+        format_args!("prctl(PR_SET_PDEATHSIG, SIGKILL)"),
+        format_args!("unshare --kill-child"),
+        "if the stage dies, so does this process",
+        || set_pdeathsig(Signal::SIGKILL),
+    )?;
+    // It may have died just before: then its end of the pipe is closed.
+    let mut waited = [PollFd::new(started.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut waited, PollTimeout::ZERO) {
+        Ok(0) | Err(_) => Ok(()),
+        Ok(_) => Err(Error::reported(1)),
+    }
 }
 
 impl Child {
@@ -153,37 +170,43 @@ impl Child {
     /// # Errors
     /// None that a running system shows.
     pub fn run(self) -> Result<Exit> {
-        if let Some(start) = self.start.take() {
-            match write(&start, b"s") {
-                Ok(_) | Err(Errno::EPIPE) => {} // EPIPE: it has died, as waitpid(2) will tell
-                Err(errno) => return Err(Error::new("write(pipe)", errno)),
-            }
+        // Until here a signal ends the stage, and that the child. From here on the signals wait.
+        let mut awaited = SigSet::from_iter(FORWARDED);
+        awaited.add(Signal::SIGCHLD);
+        awaited.thread_block().map_err(|errno| Error::new("sigprocmask(SIG_BLOCK)", errno))?;
+        let signals = SignalFd::with_flags(&awaited, SfdFlags::SFD_CLOEXEC)
+            .map_err(|errno| Error::new("signalfd(SFD_CLOEXEC)", errno))?;
+        let start = self.start.take(); // stays open: it is how the child sees us live
+        if let Some(start) = &start {
+            step(format_args!("write(pipe)"), format_args!(""), "the child may go on", || {
+                match write(start, b"s") {
+                    Err(Errno::EPIPE) => Ok(0), // it has died, as waitpid(2) will tell
+                    written => written,
+                }
+            })?;
         }
         let mut emulated = None;
         loop {
-            let Some(info) = step(format_args!("read(signalfd)"), || retry(|| self.signals.read_signal()))?
-            else {
-                continue;
-            };
-            match Signal::try_from(info.ssi_signo.cast_signed()) {
-                Ok(Signal::SIGCHLD) => match self.reap()? {
-                    Some(Exit::Signal(Signal::SIGKILL)) => {
-                        return Ok(Exit::Signal(emulated.unwrap_or(Signal::SIGKILL)));
-                    }
-                    Some(exit) => return Ok(exit),
-                    None => {}
-                },
-                // What the terminal sends (SI_KERNEL) has reached the whole process group.
-                Ok(signal) => {
-                    if info.ssi_code != libc::SI_KERNEL {
-                        let _ = kill(self.pid, signal); // not yet reaped, so the pid is still its own
-                    }
-                    if self.flags.contains(CloneFlags::CLONE_NEWPID) && self.has_default_action(signal) {
-                        emulated = Some(signal);
-                        let _ = kill(self.pid, Signal::SIGKILL);
-                    }
+            match self.reap()? {
+                Some(Exit::Signal(Signal::SIGKILL)) => {
+                    return Ok(Exit::Signal(emulated.unwrap_or(Signal::SIGKILL)));
                 }
-                Err(_) => {}
+                Some(exit) => return Ok(exit),
+                None => {}
+            }
+            let info =
+                retry(|| signals.read_signal()).map_err(|errno| Error::new("read(signalfd)", errno))?;
+            let Some(info) = info else { continue };
+            let signal = Signal::try_from(info.ssi_signo.cast_signed());
+            if let Some(signal) = signal.ok().filter(|signal| *signal != Signal::SIGCHLD) {
+                // What the terminal sends (SI_KERNEL) has reached the whole process group.
+                if info.ssi_code != libc::SI_KERNEL {
+                    let _ = kill(self.pid, signal); // not yet reaped, so the pid is still its own
+                }
+                if self.flags.contains(CloneFlags::CLONE_NEWPID) && self.has_default_action(signal) {
+                    emulated = Some(signal);
+                    let _ = kill(self.pid, Signal::SIGKILL);
+                }
             }
         }
     }
@@ -191,9 +214,8 @@ impl Child {
     /// How the child ended, if it has. If it has stopped, the stage stops, and both continue.
     fn reap(&self) -> Result<Option<Exit>> {
         let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
-        let status = step(format_args!("waitpid({}, WNOHANG|WUNTRACED)", self.pid), || {
-            retry(|| waitpid(self.pid, Some(flags)))
-        })?;
+        let status = retry(|| waitpid(self.pid, Some(flags)))
+            .map_err(|errno| Error::new(format!("waitpid({}, WNOHANG|WUNTRACED)", self.pid), errno))?;
         match status {
             WaitStatus::Exited(_, status) => Ok(Some(Exit::Status(u8::try_from(status).unwrap_or(1)))),
             WaitStatus::Signaled(_, signal, _) => Ok(Some(Exit::Signal(signal))),
@@ -228,7 +250,6 @@ impl Drop for Child {
             let _ = kill(self.pid, Signal::SIGKILL);
             let _ = retry(|| waitpid(self.pid, None));
         }
-        let _ = self.mask.thread_set_mask();
     }
 }
 
@@ -299,15 +320,16 @@ impl Command {
             .collect::<Result<Vec<_>>>()?;
 
         // A descriptor of the host's directories would be a way around every wall: CVE-2024-21626.
-        step(format_args!("close_range(3, ~0U, CLOSE_RANGE_CLOEXEC)"), close_on_exec)?;
+        let range = format_args!("close_range(3, 4294967295, CLOSE_RANGE_CLOEXEC)");
+        step(range, format_args!(""), "the command gets 0, 1 and 2 only", close_on_exec)?;
         // Rust's start-up ignores SIGPIPE, and execve(2) keeps what is ignored.
         // SAFETY: SIG_DFL is a valid disposition, and no handler of ours is replaced.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
         let path = c_string(program.as_os_str().as_bytes())?;
-        step(format_args!("execve({program:?}, {words:?}, /* {count} vars */)"), || {
-            execve(&path, &c_words, &c_environment)
-        })
-        .map_err(|error| exec_hint(error, &program))
+        let text = format_args!("execve({program:?}, {words:?}, /* {count} vars */)");
+        let shell = format_args!("exec {}", program.display());
+        last_step(text, shell, "this process becomes the command", || execve(&path, &c_words, &c_environment))
+            .map_err(|error| exec_hint(error, &program))
     }
 }
 
@@ -330,8 +352,7 @@ fn find(name: &Path) -> Result<PathBuf> {
 
 fn close_on_exec() -> nix::Result<()> {
     // SAFETY: a system call on descriptors only; nothing is closed before execve(2).
-    let returned = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    checked(returned).map(drop)
+    checked(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
 }
 
 /// Which file is missing or wrong, and the shell's exit status for it.
@@ -410,9 +431,36 @@ pub(crate) fn c_string(bytes: &[u8]) -> Result<CString> {
         .map_err(|_| Error::input(format!("{:?}: a NUL byte inside", String::from_utf8_lossy(bytes))))
 }
 
-/// The names of `flags`, as strace prints them.
-fn names(flags: CloneFlags) -> String {
-    flags.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join("|")
+/// The names of flags, as strace shows them.
+struct Names(CloneFlags);
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join("|"))
+    }
+}
+
+/// The kinds of namespaces, by their names in /proc/PID/ns, in the order of the stages.
+const KINDS: [(CloneFlags, &str); 7] = [
+    (CloneFlags::CLONE_NEWUTS, "uts"),
+    (CloneFlags::CLONE_NEWUSER, "user"),
+    (CloneFlags::CLONE_NEWPID, "pid"),
+    (CloneFlags::CLONE_NEWNS, "mnt"),
+    (CloneFlags::CLONE_NEWNET, "net"),
+    (CloneFlags::CLONE_NEWIPC, "ipc"),
+    (CloneFlags::CLONE_NEWCGROUP, "cgroup"),
+];
+
+/// The letters that unshare(1) has for flags, in the talk's order; a new PID namespace takes a fork.
+struct Letters(CloneFlags);
+
+impl fmt::Display for Letters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let letters = KINDS.iter().zip(["u", "U", "pf", "m", "n", "i", "C"]);
+        letters
+            .filter(|((flag, _), _)| self.0.contains(*flag))
+            .try_for_each(|(_, letter)| f.write_str(letter))
+    }
 }
 
 /// Repeats a call that a signal handler interrupted.

@@ -1,7 +1,10 @@
 //! Which directory becomes the container's `/`: a root file system of its own, or one that is put
 //! together from the host's programs. See pivot_root(2).
 
-use crate::{Error, Result, cli, mount, step::step};
+use crate::{
+    Error, Result, cli, mount,
+    step::{step, write_file},
+};
 use nix::{
     errno::Errno,
     sys::stat::Mode,
@@ -167,23 +170,30 @@ fn entries(directory: &str) -> Vec<String> {
 }
 
 fn make_directory(path: &Path) -> Result<()> {
-    step(format_args!("mkdir({path:?}, 0755)"), || mkdir(path, Mode::from_bits_truncate(0o755)))
-        .map_err(unmapped_hint)
+    step(
+        format_args!("mkdir({path:?}, 0755)"),
+        format_args!("mkdir {}", path.display()),
+        "a place to mount",
+        || mkdir(path, Mode::from_bits_truncate(0o755)),
+    )
+    .map_err(unmapped_hint)
 }
 
 fn link(target: &OsStr, path: &Path) -> Result<()> {
-    step(format_args!("symlink({target:?}, {path:?})"), || {
-        symlink(target, path).map_err(|error| errno(&error))
-    })
+    step(
+        format_args!("symlink({target:?}, {path:?})"),
+        format_args!("ln -s {} {}", target.display(), path.display()),
+        "as on the host",
+        || symlink(target, path).map_err(|error| errno(&error)),
+    )
 }
 
-/// `echo TEXT > PATH`.
+/// `echo TEXT > PATH`: makes a file.
 ///
 /// # Errors
 /// Those of open(2) and write(2).
 pub fn write(path: &Path, text: &str) -> Result<()> {
-    step(format_args!("write({path:?}, {text:?})"), || fs::write(path, text).map_err(|error| errno(&error)))
-        .map_err(unmapped_hint)
+    write_file(path, true, text, "a file of the container's").map_err(unmapped_hint)
 }
 
 /// A new file needs an owner, and without a map there is none: user_namespaces(7), "Unmapped user

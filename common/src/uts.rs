@@ -25,6 +25,11 @@ pub fn hostname(name: &str) -> std::result::Result<String, String> {
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN` in the user namespace that owns this UTS namespace.
 pub fn sethostname(name: &str) -> Result<()> {
-    step(format_args!("sethostname({name:?}, {})", name.len()), || nix::unistd::sethostname(name))
-        .map_err(crate::idmap::apparmor_hint)
+    step(
+        format_args!("sethostname({name:?}, {})", name.len()),
+        format_args!("hostname {name}"),
+        "the host keeps its own",
+        || nix::unistd::sethostname(name),
+    )
+    .map_err(crate::idmap::apparmor_hint)
 }
