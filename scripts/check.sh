@@ -25,11 +25,12 @@ brctl bridge-utils
 busybox busybox-static
 curl curl
 ip iproute2
+iptables iptables
 ping iputils-ping
 ps procps
+script bsdutils
 shellcheck shellcheck
 strace strace
-tar tar
 unshare util-linux
 xz xz-utils
 END
@@ -67,6 +68,10 @@ if [ "$(id -u)" = 0 ]; then
     chmod 755 "$copy"
     cp -r scripts target/debug/stage?-* "$copy"
     (cd "$copy" && STAGE_BIN_DIR=$copy setpriv --reuid=65533 --regid=65533 --clear-groups scripts/compare.sh)
+
+    step 'killed at any moment, and many at once: the short form'
+    scripts/stress.sh 40
+    STAGE_BIN_DIR=target/debug scripts/scale.sh 40
 else
     echo 'LEFT OUT: all that takes root; run this as root for it' >&2
 fi

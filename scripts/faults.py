@@ -13,7 +13,7 @@ would fail before there is a container whose third it could be. Here a point is 
 The call of a fault is not carried out: its number becomes -1, as with strace. A short write is one:
 the kernel gets a smaller length. Where the kernel would refuse less than all (a map), it is pretended.
 """
-import ctypes, errno, os, re, resource, signal, struct, subprocess, sys, time, zlib
+import ctypes, errno, os, re, signal, struct, subprocess, sys, time, zlib
 
 LIMIT = 6  # seconds for one run; the longest wait of a stage is one for a link that does not come up
 GRACE = 2  # seconds until nothing may be left
@@ -22,7 +22,7 @@ USER = 65533
 # What the container sees of itself. Facts that must not change from run to run; no ids of mounts.
 FACTS = r'''
 cat /proc/sys/kernel/hostname /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups
-echo "pid $$" $(ls /proc/$$/fd)
+[ $$ -gt 1 ] || echo PID 1; ls /proc/$$/fd
 grep -E '^(Sig(Blk|Ign|Cgt)|Cap|NoNewPrivs|Seccomp|Groups|[UG]id)' /proc/$$/status
 while read -r _ _ _ root target rest; do echo "$root $target $rest"; done </proc/self/mountinfo
 ls -la /proc/self/ns | sed 's/.* \([a-z_]* -> [a-z]*\):.*/\1/'
@@ -58,7 +58,7 @@ SHOWN = dict(pair.split(':') for pair in '''
 read:f write:fsn close:f fcntl:f openat:-s statx:-s newfstatat:-s stat:s lstat:s access:s readlink:s mount:sss
 mkdir:s symlink:ss chdir:s umount2:s pivot_root:ss mount_setattr:-s getdents64:f sethostname:s rt_sigaction:n
 rt_sigprocmask:n prctl:nn socket:nn setsockopt:fnn sendto:f recvmsg:f recvfrom:f bind:f poll:-n wait4:n
-execve:s unlink:s rmdir:s mknod:s chown:s capset:- seccomp:n brk:n mmap:nn mprotect:nn munmap:nn signalfd4:n
+execve:s unlink:s rmdir:s mknod:s chown:s capset:- seccomp:n mmap:-n mprotect:-n munmap:-n signalfd4:n
 unshare:n open_tree:-s move_mount:-s setns:fn dup2:fn statfs:s kill:nn'''.split())
 
 # Calls that have no way to fail, or none that the caller would learn of.
@@ -86,19 +86,22 @@ NAMES = {
     'getdents64': ['getdents', 'readdir'], 'recvfrom': ['recv', 'read'], 'sendto': ['send', 'write'],
     'clone': ['fork'], 'symlinkat': ['symlink'],
 }
-RTM = {16: 'NEWLINK', 17: 'DELLINK', 18: 'GETLINK', 20: 'NEWADDR', 21: 'DELADDR', 22: 'GETADDR', 108: 'NEWLINKPROP'}
+RTM = {16: 'RTM_NEWLINK', 17: 'RTM_DELLINK', 18: 'RTM_GETLINK', 20: 'RTM_NEWADDR', 22: 'RTM_GETADDR', 108: 'RTM_NEWLINKPROP'}
+STAGES = {'1': 'stage1-uts', '2': 'stage2-user', '3': 'stage3-pid', '4': 'stage4-mount', '5': 'stage5-net'}
 LENT = 'the host lends its programs'
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.restype = ctypes.c_long
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
-CONT, DETACH, POKEUSER, SYSCALL, GETEVENTMSG, SEIZE, LISTEN, SYSCALL_INFO = \
-    7, 17, 6, 24, 0x4201, 0x4206, 0x4208, 0x420e
+DETACH, POKEUSER, SYSCALL, GETEVENTMSG, SEIZE, LISTEN, SYSCALL_INFO = 17, 6, 24, 0x4201, 0x4206, 0x4208, 0x420e
 ORIG_RAX, RAX, RDX = 15 * 8, 10 * 8, 12 * 8
 # TRACESYSGOOD, TRACEFORK, TRACEVFORK, TRACECLONE, TRACEEXEC, EXITKILL
 OPTIONS = 1 | 2 | 4 | 8 | 16 | 1 << 20
-EVENT_EXEC, EVENT_STOP = 4, 128
-NEWUTS = 0x04000000
+EVENT_NEW, EVENT_EXEC, EVENT_STOP = (1, 2, 3), 4, 128
+NEWUTS = 0x04000000  # CLONE_NEWUTS
+WALL = 0x40000000  # __WALL
+ALL = (1 << 64) - 1
+HOST = set()  # what is there before the first run
 
 
 def ptrace(request, pid, address=0, data=0):
@@ -126,8 +129,8 @@ def shown(pid, call, args):
         if kind == 's':
             text = memory(pid, value, 4096 - value % 4096).split(b'\0')[0].decode('utf-8', 'replace')
             if call == 'write':
-                text = text[:args[2]][:16]
-            words.append(f'"{text}"' if value else 'NULL')
+                text = text[:min(args[2], 16)].replace('\n', '\\n')
+            words.append('"' + re.sub(r'^/proc/\d+', '/proc/PID', text) + '"' if value else 'NULL')
         elif kind == 'f':
             try:
                 name = re.sub(r'\d+', 'N', os.readlink(f'/proc/{pid}/fd/{value}'))
@@ -136,38 +139,39 @@ def shown(pid, call, args):
             words.append(f'<{name}>')
         elif kind == 'n':
             words.append(str(value if value < 1 << 31 else ctypes.c_int(value & 0xffffffff).value))
-    return f'{call}({", ".join(words)})'
+    if call == 'brk':
+        words = ['more' if args[0] else '0']
+    creates = call == 'openat' and args[2] & os.O_CREAT
+    return f'{call}({", ".join(words)})' + ' O_CREAT' * bool(creates)
 
 
 class Run:
     """One run of a stage, with a fault at `point` if there is one, and what came of it."""
 
-    def __init__(self, case, point=None, fault=None, describe=False):
-        self.case, self.point, self.fault, self.describe = case, point, fault, describe
+    def __init__(self, case, point=None, fault=None):
+        self.case, self.point, self.fault = case, point, fault
         self.trace, self.shown, self.counts = [], {}, {}
-        self.hit = self.hung = self.request = self.host = None
-        self.deaths, self.left, self.now = {}, [], {}
-        self.roles, self.unknown, self.inject, self.flags = {}, {}, {}, {}
-        self.begin = time.monotonic()
+        self.hit, self.hung, self.status, self.host = False, '', None, None
+        self.roles, self.strangers = {}, {}  # by pid: who it is; the first stop of one not known yet
+        self.flags, self.result = {}, {}  # by pid: of its last clone(2); what its call is to return
+        self.doing, self.request = {}, {}  # by role: the last call, the last request of rtnetlink(7)
         self.out, self.err = os.memfd_create('out'), os.memfd_create('err')
+        begin = time.monotonic()
         self.start()
         signal.signal(signal.SIGALRM, self.alarm)
-        signal.setitimer(signal.ITIMER_REAL, LIMIT)
         try:
-            while self.stage not in self.deaths or self.roles:
+            signal.setitimer(signal.ITIMER_REAL, LIMIT)
+            while self.status is None:
                 self.turn(0)
-                if self.stage in self.deaths:
-                    break
+            signal.setitimer(signal.ITIMER_REAL, 0)
         except TimeoutError:
-            self.hung = ', '.join(f'{role} in {self.now.get(role)}' for role in sorted(self.roles.values())) or 'the command'
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        self.took = time.monotonic() - self.begin
-        self.status = self.deaths.get(self.stage)
-        if self.hung:
-            self.left = leftovers()
-        else:
+            waits = sorted(f'{role} in {self.doing.get(role, "?")}' for role in self.roles.values())
+            self.hung = ', '.join(waits) or 'the command'
+        self.took = time.monotonic() - begin
+        self.left, self.settled = [], 0
+        if not self.hung:
             self.settle()
-        clear()
+        end_all()
         self.out, self.err = text(self.out), text(self.err)
 
     def alarm(self, *_):
@@ -177,44 +181,42 @@ class Run:
         ready, go = os.pipe()
         self.stage = os.fork()
         if self.stage == 0:
-            os.close(go)
-            for number, descriptor in enumerate((os.open('/dev/null', os.O_RDONLY), self.out, self.err)):
-                os.dup2(descriptor, number)
-            os.chdir('/')
-            if self.case.user:
-                os.setgroups([])
-                os.setresgid(USER, USER, USER)
-                os.setresuid(USER, USER, USER)
-            os.read(ready, 1)
             try:
+                os.close(go)
+                for number, descriptor in enumerate((os.open('/dev/null', os.O_RDONLY), self.out, self.err)):
+                    os.dup2(descriptor, number)
+                os.chdir('/')
+                if self.case.user:
+                    os.setgroups([])
+                    os.setresgid(USER, USER, USER)
+                    os.setresuid(USER, USER, USER)
+                os.read(ready, 1)
                 os.execve(self.case.argv[0], self.case.argv, {'PATH': '/usr/sbin:/usr/bin:/sbin:/bin'})
             finally:
                 os._exit(99)
         os.close(ready)
         ptrace(SEIZE, self.stage, 0, OPTIONS)
+        self.roles[self.stage] = ''  # nothing counts until it has become the stage
         os.write(go, b's')
         os.close(go)
-        self.roles[self.stage] = 'caller'  # nothing counts until it is the stage
 
     def turn(self, options):
-        """Waits for the next event of any process; False if there is none."""
+        """Takes the next event of any process; False if there is none."""
         try:
-            pid, status = os.waitpid(-1, 0x40000000 | options)  # __WALL
+            pid, status = os.waitpid(-1, WALL | options)
         except ChildProcessError:
             return False
         if pid == 0:
             return False
         if os.WIFEXITED(status) or os.WIFSIGNALED(status):
-            self.unknown.pop(pid, None)
-            role = self.roles.pop(pid, None)
-            if role:
-                self.deaths[role] = status
+            self.strangers.pop(pid, None)
+            self.roles.pop(pid, None)
             if pid == self.stage:
-                self.deaths[pid] = status
-        elif pid not in self.roles:
-            self.unknown[pid] = status  # its parent's event tells who it is
-        else:
+                self.status = os.waitstatus_to_exitcode(status)
+        elif pid in self.roles:
             self.stopped(pid, status)
+        else:
+            self.strangers[pid] = status  # who it is will be known from its parent's next stop
         return True
 
     def stopped(self, pid, status):
@@ -224,65 +226,58 @@ class Run:
             self.syscall(pid, role)
         elif event == EVENT_STOP and number != signal.SIGTRAP:
             ptrace(LISTEN, pid)
-        elif event == EVENT_EXEC and role != 'caller':
+        elif event == EVENT_EXEC and role:
+            # The command: what it and its children do is nobody's set-up.
             self.host = network(self.stage)
             del self.roles[pid]
             ptrace(DETACH, pid)
-        elif event == EVENT_EXEC:
-            self.roles[pid] = 'stage'
-            ptrace(SYSCALL, pid)
-        elif event in (1, 2, 3):
+        elif event in EVENT_NEW:
             message = ctypes.c_ulong()
             if ptrace(GETEVENTMSG, pid, 0, ctypes.addressof(message)):
                 child = message.value
-                name = 'container' if self.flags.get(pid, 0) & NEWUTS else 'keeper'
-                name = name if role == 'stage' else f'{role}\'s-{name}'
-                while name in self.roles.values() or name in self.deaths:
+                name = 'container' if self.flags[pid] & NEWUTS else 'keeper'
+                while name in self.doing:
                     name += '+'
                 self.roles[child] = name
-                if child in self.unknown:
-                    self.stopped(child, self.unknown.pop(child))
-                ptrace(SYSCALL, pid)
+                self.doing[name] = 'its first instruction'
+                if child in self.strangers:
+                    self.stopped(child, self.strangers.pop(child))
+            ptrace(SYSCALL, pid)
         else:
-            ptrace(SYSCALL, pid, 0, number if event == 0 else 0)
+            if event == EVENT_EXEC:
+                self.roles[pid] = 'stage'
+            ptrace(SYSCALL, pid, 0, 0 if event else number)
 
     def syscall(self, pid, role):
         info = ctypes.create_string_buffer(96)
-        if libc.ptrace(SYSCALL_INFO, pid, 96, ctypes.addressof(info)) <= 0:
-            return
+        if libc.ptrace(SYSCALL_INFO, pid, len(info), ctypes.addressof(info)) <= 0:
+            return  # killed
         if info.raw[0] == 1:
             number, *args = struct.unpack_from('=7Q', info.raw, 24)
-            if role != 'caller' and not self.entered(pid, role, CALLS.get(number, f'call_{number}'), args):
+            if role and not self.entered(pid, role, CALLS.get(number, f'call_{number}'), args):
                 return
-        elif pid in self.inject:
-            ptrace(POKEUSER, pid, RAX, self.inject.pop(pid) & (1 << 64) - 1)
+        elif pid in self.result:
+            ptrace(POKEUSER, pid, RAX, self.result.pop(pid) & ALL)
         ptrace(SYSCALL, pid)
 
     def entered(self, pid, role, call, args):
-        """False if the process is not to go on."""
+        """The entry of a system call; False if it was the process's last."""
         count = self.counts[role, call] = self.counts.get((role, call), 0) + 1
         point = (role, call, count)
+        self.doing[role] = f'{call} {count}'
         self.trace.append(point)
-        if self.describe or point == self.point:
-            self.shown[point] = shown(pid, call, args)
-            if call == 'mmap' and ctypes.c_int(args[4] & 0xffffffff).value >= 0:
-                self.shown[point] += ' of a file'
-            if call == 'openat' and args[2] & os.O_CREAT:
-                self.shown[point] += ' O_CREAT'
-        self.now[role] = f'{call}#{count}'
-        if call in ('clone', 'fork', 'vfork', 'clone3'):
-            flags = args[0] if call == 'clone' else 0
-            if call == 'clone3':
-                flags, = struct.unpack('=Q', memory(pid, args[0], 8) or bytes(8))
-            self.flags[pid] = flags
-            if self.describe:
-                self.shown[point] = f'{call}({"CLONE_NEW*" if flags & NEWUTS else ""})'
-        if call == 'sendto' and point[0] == (self.point or point)[0] and self.hit is None:
+        if call in ('clone', 'clone3', 'fork', 'vfork'):
+            structure = args[0] if call == 'clone3' else 0
+            flags = struct.unpack('=Q', memory(pid, structure, 8))[0] if structure else args[0]
+            self.flags[pid] = flags if call.startswith('clone') else 0
+        if call == 'sendto':
             length, kind = struct.unpack('=IH', memory(pid, args[1], 6).ljust(6, b'\0'))
-            self.request = RTM.get(kind, str(kind)) if length == args[2] else None
-        if (call == 'sendto' or call == 'recvmsg') and point in self.shown and self.request:
-            self.shown[point] += f' RTM_{self.request}'
-        if point != self.point or self.hit:
+            self.request[role] = RTM.get(kind, f'RTM_{kind}') if length == args[2] else ''
+        if self.point in (None, point):
+            self.shown[point] = shown(pid, call, args)
+            if call in ('sendto', 'recvmsg'):
+                self.shown[point] += ' ' + self.request.get(role, '')
+        if point != self.point:
             return True
         self.hit = True
         if self.fault == 'KILL':
@@ -290,14 +285,15 @@ class Run:
             return False
         if self.fault == 'SHORT':
             return ptrace(POKEUSER, pid, RDX, 1)
-        self.inject[pid] = int(self.fault[7:]) if self.fault.startswith('RETVAL=') else -getattr(errno, self.fault)
-        return ptrace(POKEUSER, pid, ORIG_RAX, (1 << 64) - 1)
+        name, _, value = self.fault.partition('=')
+        self.result[pid] = int(value) if name == 'RETVAL' else -getattr(errno, name)
+        return ptrace(POKEUSER, pid, ORIG_RAX, ALL)
 
     def settle(self):
-        """Waits until nothing is left; what is left in the end stays in self.left."""
+        """Waits until nothing is left. What is left in the end is in self.left."""
         begin = time.monotonic()
         while True:
-            while self.turn(os.WNOHANG):
+            while self.turn(os.WNOHANG) and time.monotonic() - begin < GRACE:
                 pass
             self.left = leftovers()
             self.settled = time.monotonic() - begin
@@ -306,8 +302,22 @@ class Run:
             time.sleep(0.002)
 
     def same(self, other):
-        return (self.status, self.out, self.host) == (other.status, other.out, other.host) \
-            and messages(self.err) == messages(other.err)
+        """Whether the same container has run, and the same was said."""
+        return self.difference(other) == '' and messages(self.err) == messages(other.err)
+
+    def difference(self, other):
+        if self.status != other.status:
+            return f'status {self.status}'
+        here, there = facts(self), facts(other)
+        for mark, lines in (('-', [line for line in there if line not in here]),
+                            ('+', [line for line in here if line not in there])):
+            if lines:
+                return f'{mark}{lines[0]}' + (f' and {len(lines) - 1} more' if lines[1:] else '')
+        return '' if here == there else 'another order'
+
+
+def facts(run):
+    return run.out.splitlines() + [f'host: {line}' for lines in run.host or () for line in lines]
 
 
 def text(descriptor):
@@ -333,19 +343,20 @@ def links(process='self'):
 
 
 def network(process):
-    """The bridge's side: links, routes, and the addresses that are this host's."""
+    """What the stage has on its side: links, routes, addresses. An address has two lines there."""
     trie = read(f'/proc/{process}/net/fib_trie').splitlines()
-    local = {above.split()[-1] for above, line in zip(trie, trie[1:]) if 'host LOCAL' in line}
-    return links(process), sorted(read(f'/proc/{process}/net/route').splitlines()), sorted(local)
-
-
-def files():
-    return {os.path.join(place, name) for place, below, names in os.walk('/tmp') for name in below + names}
+    own = {above.split()[-1] for above, line in zip(trie, trie[1:]) if 'host LOCAL' in line}
+    return links(process), sorted(read(f'/proc/{process}/net/route').splitlines()), sorted(own)
 
 
 def host():
-    mounts = sorted(line.split(' ', 3)[3] for line in read('/proc/self/mountinfo').splitlines())
-    return {'hostname': read('/proc/sys/kernel/hostname'), 'mounts': mounts, 'links': links(), 'files': files()}
+    """What a stage must leave as it was, but for processes."""
+    state = {'hostname ' + read('/proc/sys/kernel/hostname').strip()}
+    state |= {'mount ' + line.split(' ', 3)[3] for line in read('/proc/self/mountinfo').splitlines()}
+    state |= {f'link {name}' for name in links()}
+    for place, below, names in os.walk('/tmp'):
+        state |= {f'file {place}/{name}' for name in below + names}
+    return state
 
 
 def processes():
@@ -353,41 +364,193 @@ def processes():
 
 
 def leftovers():
-    """What is there and was not before, as words."""
-    left = []
-    for pid in processes():
-        stat = read(f'/proc/{pid}/stat')
-        if stat:
-            left.append(f'process {stat.split("(", 1)[1].rsplit(")", 1)[0]}')
-    for kind, before in HOST.items():
-        after = now[kind] if (now := {kind: FRESH[kind]()}) else None
-        if kind == 'hostname':
-            left += [f'hostname {after.strip()}'] if after != before else []
-        elif kind == 'mounts':
-            left += [f'mount {mount}' for mount in after if mount not in before]
-            left += [f'lost mount {mount}' for mount in before if mount not in after]
-        else:
-            left += [f'{kind[:-1]} {name}' for name in sorted(set(after) - set(before))]
-            left += [f'lost {kind[:-1]} {name}' for name in sorted(set(before) - set(after))]
-    return left
+    names = [read(f'/proc/{pid}/comm').strip() for pid in processes()]
+    now = host()
+    return [f'process {name}' for name in names if name] + sorted(now - HOST) + \
+        [f'no more: {what}' for what in sorted(HOST - now)]
 
 
-FRESH = {kind: (lambda kind=kind: host()[kind]) for kind in ('hostname', 'mounts', 'links', 'files')}
-
-
-def clear():
-    """Ends whatever runs, and removes links, so that the next run has a host as it was."""
-    for _ in range(200):
+def end_all():
+    while processes():
         for pid in processes():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
         try:
-            while os.waitpid(-1, 0x40000000 | os.WNOHANG)[0]:
+            while os.waitpid(-1, WALL | os.WNOHANG)[0]:
                 pass
         except ChildProcessError:
             pass
-        if not processes():
-            break
-        time.sleep(0.005)
+        time.sleep(0.001)
+
+
+def restore():
+    """After a run that was not clean: the next one shall find a host as it was."""
+    for name in links():
+        if name != 'lo':
+            subprocess.run(['ip', 'link', 'del', name], check=False, stderr=subprocess.DEVNULL)
+    for what in sorted(host() - HOST, reverse=True):
+        if what.startswith('file '):
+            path = what[5:]
+            (os.rmdir if os.path.isdir(path) and not os.path.islink(path) else os.unlink)(path)
+    subprocess.run(['hostname', 'host'], check=False)
+
+
+def faults(point, what):
+    """What may happen to a call."""
+    call = point[1]
+    if call in NEVER or what == 'brk(0)':
+        errors = []
+    elif call == 'brk':
+        errors = ['RETVAL=0']  # brk(2) as a system call: less than was asked for
+    elif call in ('mmap', 'munmap', 'mprotect', 'mremap'):
+        errors = ['ENOMEM']
+    else:
+        errors = ['EPERM', 'ENOMEM'] + ERRORS.get(call, [])
+    if call == 'openat' and what.endswith(' O_CREAT'):
+        errors += ['ENOSPC']
+    if call == 'write' and 'memfd:err' not in what and not what.endswith(' 1)'):
+        # The kernel takes a map whole or not at all.
+        errors += ['RETVAL=1' if '/proc/' in what else 'SHORT']
+    return errors + ['KILL']
+
+
+def names(call, what):
+    """How a message may begin that names this call."""
+    if call in ('sendto', 'recvmsg') and 'RTM_' in what:
+        return [what.split()[-1], 'recvmsg'] if call == 'recvmsg' else [what.split()[-1]]
+    return [call] + NAMES.get(call, [])
+
+
+def judge(run, usual, point, fault, what, start_up):
+    """The kind of end, and what is wrong with it."""
+    said = messages(run.err)
+    wrong = []
+    if run.hung:
+        wrong.append(f'hangs: {run.hung}')
+    if 'panicked' in run.err:
+        wrong.append('panics')
+    if run.left:
+        if fault == 'KILL' and point[0].startswith('keeper') and run.left == ['link br0']:
+            after = Run(run.case)
+            if not after.same(usual) or after.left:
+                wrong.append('left a bridge, and the next run did not remove it')
+        else:
+            wrong.append('left: ' + ', '.join(run.left[:4]))
+    if run.hung:
+        return 'hung', wrong
+    if not run.hit:
+        if not run.same(usual):
+            wrong.append(f'not reached, but not the same: {run.difference(usual) or said}')
+        return 'not-reached', wrong
+    # A message that could not be written is no news.
+    if run.same(usual) or 'memfd:err' in what and not run.difference(usual):
+        return 'harmless', wrong
+    if run.status == 0:
+        wrong.append(f'status 0, but: {run.difference(usual) or said}')
+        return 'harmless', wrong
+    if fault == 'KILL':
+        return 'killed', wrong
+    if start_up:
+        return 'start-up', wrong
+    if run.status < 0:
+        wrong.append(f'ended by signal {-run.status}')
+    first = said[0] if said else ''
+    if not said:
+        wrong.append(f'status {run.status} without a message')
+    elif [line for line in said[1:2] if not line.startswith('hint: ')] or said[2:]:
+        wrong.append('more than one message: ' + ' | '.join(said))
+    elif not first.startswith(tuple(f'{run.case.name}: {name}(' for name in names(point[1], what))):
+        wrong.append(f'names another call: {first}')
+    elif fault[0] == 'E' and f': {fault}: ' not in first:
+        wrong.append(f'another errno: {first}')
+    return 'refused', wrong
+
+
+class Case:
+    """A stage, who calls it, in which network, on which root."""
+
+    def __init__(self, words):
+        self.words = words
+        number, caller, net, root = words.split(':')
+        self.name = STAGES[number]
+        self.user = caller == 'user'
+        self.argv = [f'/mnt/{self.name}']
+        if net != '-':
+            self.argv += ['--net', net]
+        if root == 'busybox':
+            self.argv += ['--rootfs', f'/tmp/{caller}']
+        self.argv += ['--', 'sh', '-c', FACTS + (PING if number == '5' else '')]
+
+    def points(self):
+        """What happens usually, all points that were seen, and those of the language's start-up."""
+        usual, *others = [Run(self) for _ in range(3)]
+        for other in others:
+            if not usual.same(other):
+                sys.exit(f'{self.words}: undisturbed, it is not twice the same: {other.difference(usual)}')
+        for run in (usual, *others):
+            if run.hung or run.left:
+                sys.exit(f'{self.words}: undisturbed, it is not clean: {run.hung or run.left}')
+        what = {point: shown for run in (*others, usual) for point, shown in run.shown.items()}
+        # Before main, Rust installs its handlers for a stack overflow; SIGBUS (7) is the last.
+        end = max(at for at, point in enumerate(usual.trace) if usual.shown[point] == 'rt_sigaction(7)')
+        return usual, what, set(usual.trace[:end + 1])
+
+
+def show(case, words):
+    """One fault, and all that is known of it."""
+    *point, fault = words.split()
+    point = (point[0], point[1], int(point[2]))
+    usual, what, start_up = case.points()
+    run = Run(case, point, fault)
+    what = run.shown.get(point, what.get(point, '?'))
+    kind, wrong = judge(run, usual, point, fault, what, point in start_up)
+    print(f'{" ".join(map(str, point))}: {what} {fault}: {kind}')
+    print(f'status {run.status}, {run.took:.3f} s, {run.settled:.3f} s until nothing was left; usually status {usual.status}')
+    print(run.err, end='')
+    if run.status == 0 and run.difference(usual):
+        print('facts:', run.difference(usual))
+    at = run.trace.index(point) if point in run.trace else len(run.trace)
+    print('before:', ', '.join(f'{r} {c} {n}' for r, c, n in run.trace[max(0, at - 6):at]))
+    print('after:', ', '.join(f'{r} {c} {n}' for r, c, n in run.trace[at + 1:at + 9]))
+    print('\n'.join(f'UNCLEAN: {line}' for line in wrong) or 'clean')
+
+
+def main():
+    """faults.py WORKER OF SHORT UNTIL CASE...: its share of the faults. Or: faults.py at CASE POINT"""
+    global HOST
+    HOST = host()
+    if sys.argv[1] == 'at':
+        return show(Case(sys.argv[2]), sys.argv[3])
+    worker, of, short, until = map(int, sys.argv[1:5])
+    for words in sys.argv[5:]:
+        case = Case(words)
+        usual, whats, start_up = case.points()
+        for point, what in whats.items():
+            hashed = zlib.crc32(repr(point).encode())
+            if hashed % of != worker:
+                continue
+            tried = faults(point, what)
+            if short:
+                print(words, 'short', len(tried[1:-1]), sep='\t')
+                tried = [tried[hashed // of % (len(tried) - 1)]] * (len(tried) > 1) + tried[-1:]
+            for fault in tried:
+                if time.time() > until:
+                    print(words, 'late', 1, sep='\t')
+                    continue
+                for _ in range(3):
+                    run = Run(case, point, fault)
+                    kind, wrong = judge(run, usual, point, fault, what, point in start_up)
+                    if run.hit or wrong:
+                        break
+                if run.left:
+                    restore()
+                print(words, 'clean' if not wrong else 'unclean', ' '.join(map(str, (*point, fault))), kind,
+                      what, f'{run.took:.3f}', f'{run.settled:.3f}', '; '.join(wrong), sep='\t', flush=True)
+        print(words, 'done', len(whats), len(start_up), sep='\t', flush=True)
+    return None
+
+
+if __name__ == '__main__':
+    main()

@@ -47,6 +47,14 @@ const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 /// `RTEXT_FILTER_SKIP_STATS` of `linux/rtnetlink.h`: answers without the counters.
 const SKIP_STATS: u32 = 1 << 3;
+/// The parts of a message's type, of `linux/netfilter/nfnetlink.h` and `nf_tables.h`.
+const NFNL_SUBSYS_NFTABLES: u16 = 10 << 8;
+const NFT_MSG_NEWCHAIN: u16 = 3;
+const NFT_MSG_GETCHAIN: u16 = 4;
+/// Attributes of a chain, of `linux/netfilter/nf_tables.h`.
+const NFTA_CHAIN_HOOK: u16 = 4;
+const NFTA_CHAIN_POLICY: u16 = 5;
+const NFTA_HOOK_HOOKNUM: u16 = 1;
 /// `ifa_family` is one byte.
 #[expect(clippy::cast_possible_truncation, reason = "2")]
 const AF_INET: u8 = libc::AF_INET as u8;
@@ -62,6 +70,8 @@ enum Subject {
     Link { index: u32, up: bool },
     /// An IPv4 address of a link. `ifaddrmsg`.
     Address { index: u32, prefix: u8 },
+    /// The packet filter's rules for IPv4. `nfgenmsg`.
+    Filter,
 }
 
 /// An attribute: its name and number of `linux/if_link.h` and its like, and its value.
@@ -263,6 +273,13 @@ impl Request {
         request.told("", "ip -4 addr show", "is the subnet anybody's?")
     }
 
+    /// Asks for the chains of the packet filter, on a socket of its own protocol.
+    pub fn get_chains() -> Self {
+        let kind = NFNL_SUBSYS_NFTABLES | NFT_MSG_GETCHAIN;
+        let request = Self::new("NFT_MSG_GETCHAIN", kind, libc::NLM_F_DUMP, Subject::Filter, vec![]);
+        request.told("", "nft list chains", "does it drop what is forwarded?")
+    }
+
     /// Removes a link.
     pub fn delete(device: &Device) -> Self {
         let subject = Subject::Link { index: device.index, up: false };
@@ -295,6 +312,7 @@ impl Request {
                 bytes.extend_from_slice(&[AF_INET, prefix, 0, 0]); // no flags, scope universe
                 bytes.extend_from_slice(&index.to_ne_bytes());
             }
+            Subject::Filter => bytes.extend_from_slice(&[AF_INET, 0, 0, 0]), // version 0, no resource
         }
         encode(&self.attributes, &mut bytes)?;
         let length = u32::try_from(bytes.len()).map_err(|_| Error::input(format!("{self}: too long")))?;
@@ -468,6 +486,8 @@ pub enum Reply {
     Link(Link),
     /// An address.
     Address(Address),
+    /// A chain of the packet filter: whether it drops, by policy, what is forwarded.
+    Chain(bool),
 }
 
 impl Returned for Vec<Reply> {
@@ -504,6 +524,8 @@ pub fn decode(datagram: &[u8]) -> nix::Result<Vec<(u32, Reply)>> {
             replies.push((sequence, acknowledgement(kind, flags, body)?));
         } else if kind == i32::from(libc::RTM_NEWLINK) {
             replies.push((sequence, Reply::Link(link(body)?)));
+        } else if kind == i32::from(NFNL_SUBSYS_NFTABLES | NFT_MSG_NEWCHAIN) {
+            replies.push((sequence, Reply::Chain(drops_forwarded(body)?)));
         } else if kind == i32::from(libc::RTM_NEWADDR) {
             replies.extend(address(body)?.map(|address| (sequence, Reply::Address(address))));
         }
@@ -560,6 +582,16 @@ fn address(body: &[u8]) -> nix::Result<Option<Address>> {
     })
 }
 
+/// Numbers of the packet filter are in network byte order. `NF_INET_FORWARD` is 2, `NF_DROP` 0.
+fn drops_forwarded(body: &[u8]) -> nix::Result<bool> {
+    let attributes = body.get(4..).ok_or(Errno::EBADMSG)?;
+    let hook = match find(attributes, NFTA_CHAIN_HOOK)? {
+        Some(hook) => find(hook, NFTA_HOOK_HOOKNUM)?,
+        None => None,
+    };
+    Ok(hook == Some(&[0, 0, 0, 2]) && find(attributes, NFTA_CHAIN_POLICY)? == Some(&[0; 4]))
+}
+
 /// The value of the first attribute of this kind.
 fn find(attributes: &[u8], kind: u16) -> nix::Result<Option<&[u8]>> {
     let mut rest = attributes;
@@ -604,9 +636,21 @@ impl Socket {
     /// `EPROTONOSUPPORT` from a kernel without netlink.
     pub fn open() -> Result<Self> {
         let call = format_args!("socket(AF_NETLINK, SOCK_RAW|SOCK_CLOEXEC, NETLINK_ROUTE)");
-        let descriptor = step(call, format_args!(""), "ip speaks to the kernel through one", || {
-            let flags = SockFlag::SOCK_CLOEXEC;
-            socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)
+        Self::open_for(SockProtocol::NetlinkRoute, call, "ip speaks to the kernel through one")
+    }
+
+    /// Opens one for the packet filter.
+    ///
+    /// # Errors
+    /// `EPROTONOSUPPORT` from a kernel without it.
+    pub fn open_filter() -> Result<Self> {
+        let call = format_args!("socket(AF_NETLINK, SOCK_RAW|SOCK_CLOEXEC, NETLINK_NETFILTER)");
+        Self::open_for(SockProtocol::NetlinkNetFilter, call, "nft speaks to the kernel through one")
+    }
+
+    fn open_for(protocol: SockProtocol, call: fmt::Arguments<'_>, does: &str) -> Result<Self> {
+        let descriptor = step(call, format_args!(""), does, || {
+            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)
         })?;
         // The kernel's own words beside the errno of a refused request; before Linux 4.12 there are
         // none, which does not matter. nix has no such option.
@@ -897,7 +941,9 @@ mod tests {
         /// Bytes that look like messages, with some of them changed and the end cut off.
         #[test]
         fn changed_messages(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8), cut in any::<prop::sample::Index>()) {
-            let mut bytes = [link_message(), refusal(), message(libc::RTM_NEWADDR.into(), 0, &[2; 24])].concat();
+            let address = message(libc::RTM_NEWADDR.into(), 0, &[2; 24]);
+            let chain = message((NFNL_SUBSYS_NFTABLES | NFT_MSG_NEWCHAIN).into(), 0, &[4; 24]);
+            let mut bytes = [link_message(), refusal(), address, chain].concat();
             for (at, byte) in changes {
                 let at = at.index(bytes.len());
                 bytes[at] = byte;

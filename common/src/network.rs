@@ -10,7 +10,7 @@ use crate::{
     Error, Result, cli, idmap,
     netlink::{Address, Device, Reply, Request, Socket},
     process::{Child, clone_hint, fork_keeper, retry},
-    step::{beside, step},
+    step::{beside, picture, step},
 };
 use nix::{
     errno::Errno,
@@ -21,11 +21,11 @@ use nix::{
         signal::Signal,
         wait::{WaitStatus, waitpid},
     },
-    unistd::{Pid, geteuid, pipe2, read},
+    unistd::{Pid, geteuid, getppid, pipe2, read},
 };
 use std::{
     cell::Cell,
-    fmt,
+    fmt, fs,
     io::{Read, Write},
     net::Ipv4Addr,
     os::{fd::OwnedFd, unix::net::UnixStream},
@@ -284,7 +284,16 @@ impl Network<'_> {
         }
         let mut socket = Socket::open()?;
         let events = Socket::open_events()?;
-        let (made, address) = self.make(&mut socket, child)?;
+        let (made, address, number) = self.make(&mut socket, child)?;
+        picture(|| self.picture(child, &made, address, number));
+        if number > 0 && forwarding_drops() {
+            let bridge = &self.options.bridge;
+            cli::say(&format!(
+                "packets between containers pass the rules for forwarding here (net.bridge.bridge-nf-call-iptables \
+                 is 1), whose policy is to drop them, as Docker sets it up\nhint: iptables -I FORWARD -i {bridge} -o {bridge} \
+                 -j ACCEPT lets them pass, and with -D instead of -I it is undone"
+            ));
+        }
         let ours = [made.bridge.index.to_ne_bytes(), made.veth.index.to_ne_bytes()].concat();
         let tell = self.tell.take();
         if let (Some(tell), Ok(())) = (tell, stage.write_all(&ours)) {
@@ -304,7 +313,7 @@ impl Network<'_> {
     ///
     /// Many do so at the same time, and others leave: the bridge that was found may be gone in the
     /// next moment. So it is a loop, of as many rounds as others have luck.
-    fn make(&self, socket: &mut Socket, child: &Child) -> Result<(Made, Cidr)> {
+    fn make(&self, socket: &mut Socket, child: &Child) -> Result<(Made, Cidr, usize)> {
         let pid = child.pid().as_raw().unsigned_abs();
         for _ in 0..1000 {
             let Some((bridge, up)) = self.bridge(socket)? else { continue };
@@ -318,7 +327,7 @@ impl Network<'_> {
                 Ok(_) => {
                     let mut made = Made { bridge, veth, up };
                     return match self.addresses(socket, &mut made.veth) {
-                        Ok(address) => Ok((made, address)),
+                        Ok((address, number)) => Ok((made, address, number)),
                         Err(error) => {
                             let _ = remove(socket, &made);
                             Err(error)
@@ -400,8 +409,8 @@ impl Network<'_> {
 
     /// `ip addr add` for the host's end, in the first container; and the container's address, which
     /// it adds itself. A link's alternative name is unique in the kernel, and goes with the link: so
-    /// an address that is one belongs to one container.
-    fn addresses(&self, socket: &mut Socket, veth: &mut Device) -> Result<Cidr> {
+    /// an address that is one belongs to one container. Returns it, and the number in the link's name.
+    fn addresses(&self, socket: &mut Socket, veth: &mut Device) -> Result<(Cidr, usize)> {
         veth.name = socket.link(&Request::get_index(veth.index))?.name;
         let number =
             veth.name.strip_prefix("veth").and_then(|number| number.parse::<usize>().ok()).unwrap_or(0);
@@ -449,7 +458,27 @@ impl Network<'_> {
         if let Some(Cidr { address, prefix }) = host {
             socket.request(&Request::add_address(veth, address, prefix))?;
         }
-        Ok(container)
+        Ok((container, number))
+    }
+
+    /// What was made, and how to look at it.
+    fn picture(&self, child: &Child, made: &Made, container: Cidr, number: usize) -> String {
+        let (bridge, veth, pid) = (&self.options.bridge, &made.veth.name, child.pid());
+        let host = match number {
+            0 => format!(" {}", self.options.host_address()),
+            _ => self.options.host_addr.map(|host| format!(" {host}")).unwrap_or_default(),
+        };
+        let left = format!("{bridge} {} -- {veth}{host} ", self.options.bridge_addr);
+        let look = match self.private {
+            true => format!("nsenter -t {} -U -n --preserve-credentials ip addr", getppid()),
+            false => "ip addr".into(),
+        };
+        format!(
+            "  {:<width$}| container, process {pid}\n  {left}--|-- {INSIDE} {container}, lo 127.0.0.1/8\n  \
+             look from another terminal: {look}\n    inside: nsenter -t {pid} -a --preserve-credentials ip addr",
+            if self.private { "what plays the host" } else { "host" },
+            width = left.len() + 2
+        )
     }
 
     /// The container's side: `ip link set lo up`, `ip addr add 172.20.1.4/24 dev veth1`,
@@ -577,6 +606,14 @@ impl Drop for Connection {
             }
         }
     }
+}
+
+/// Whether what the bridge forwards passes the packet filter, and is dropped there.
+fn forwarding_drops() -> bool {
+    let on = |path: &str| fs::read_to_string(path).is_ok_and(|value| value.trim() == "1");
+    let drops = || Socket::open_filter()?.request(&Request::get_chains());
+    on("/proc/sys/net/bridge/bridge-nf-call-iptables")
+        && drops().is_ok_and(|chains| chains.contains(&Reply::Chain(true)))
 }
 
 fn link_hint(error: Error) -> Error {

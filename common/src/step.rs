@@ -180,6 +180,17 @@ pub(crate) fn change(what: &str, states: impl FnOnce() -> (String, String)) {
     }
 }
 
+/// Shows a picture of what was made, to whoever follows the steps, or sits at a terminal.
+pub(crate) fn picture(lines: impl FnOnce() -> String) {
+    let text = match NARRATOR.get() {
+        Some(narrator) => narrator.format == Format::Text,
+        None => io::stderr().is_terminal(),
+    };
+    if text {
+        print(&lines());
+    }
+}
+
 /// What a call returns, as strace shows it; `None` in the new process of clone(2) and fork(2), whose
 /// parent tells it.
 pub(crate) trait Returned {

@@ -223,6 +223,69 @@ fn many_share_the_bridge() {
     }
 }
 
+/// Docker's policy, the rule that the hint names, and its undoing.
+#[test]
+fn a_packet_filter_that_drops() {
+    const SCRIPT: &str = r#"
+        iptables -P FORWARD DROP
+        "$@" sleep 3 & sleep 0.3
+        "$@" ping -c1 -W1 172.20.1.4
+        iptables -I FORWARD -i br0 -o br0 -j ACCEPT
+        "$@" ping -c1 -W1 172.20.1.4
+        iptables -D FORWARD -i br0 -o br0 -j ACCEPT
+        "$@" ping -c1 -W1 172.20.1.4
+        iptables -P FORWARD ACCEPT
+        "$@" sh -c 'echo; ping -c1 -W1 172.20.1.4' 2>&1
+        wait"#;
+    for caller in roots() {
+        let output = Run::new(STAGE, caller).under(&["sh", "-c", SCRIPT, "sh"]).output(&[]);
+        let (seen, said) = (support::text(&output.stdout), support::text(&output.stderr));
+        let answered = seen.lines().filter(|line| line.contains("packet loss"));
+        let answered = answered.map(|line| line.contains(" 0% packet loss")).collect::<Vec<_>>();
+        assert_eq!(answered, [false, true, false, true], "{seen}{said}");
+        let hint = "hint: iptables -I FORWARD -i br0 -o br0 -j ACCEPT lets them pass, and with -D";
+        assert_eq!(said.matches(hint).count(), 3, "{said}");
+        assert!(!seen.contains("hint"), "without the policy there is nothing to say: {seen}");
+    }
+}
+
+/// BR_MAX_PORTS of the kernel.
+#[test]
+fn a_full_bridge() {
+    for caller in roots() {
+        let ports = "ip link add br0 group 1275068416 type bridge
+            seq 1023 | sed 's/.*/link add p& master br0 type veth peer name q&/' | ip -batch -";
+        let message = Run::new(STAGE, caller).prepare(ports).failure(1, &["true"]);
+        assert!(
+            message.contains("EXFULL: ") && message.contains("a bridge has at most 1023 ports"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn draws_what_it_built_for_whoever_sits_at_a_terminal() {
+    for caller in callers() {
+        let piped = Run::new(STAGE, caller).output(&["true"]);
+        assert!(!support::text(&piped.stderr).contains("veth0"), "not into a file");
+        let explained = Run::new(STAGE, caller).output(&["--explain", "true"]);
+        assert!(
+            support::text(&explained.stderr).contains("-- veth0 172.20.1.3/24 --|-- veth1 172.20.1.4/24")
+        );
+        let words = ["sh", "-c", "script -qec \"$1 true\" /dev/null", "sh"];
+        let drawn = Run::new(STAGE, caller).under(&words).stdout(&[]);
+        assert!(
+            drawn.contains("br0 172.20.1.2/24 -- veth0 172.20.1.3/24 --|-- veth1 172.20.1.4/24, lo"),
+            "{drawn}"
+        );
+        // The pid is the real one, in the PID namespace of the caller: the second line inside works.
+        assert!(
+            drawn.contains("nsenter -t ") && drawn.contains(" -a --preserve-credentials ip addr"),
+            "{drawn}"
+        );
+    }
+}
+
 #[test]
 fn a_full_subnet() {
     // A /29 has room for six: the bridge, veth0, and four containers.
