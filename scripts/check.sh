@@ -50,7 +50,7 @@ step format
 cargo fmt --check
 step lints
 cargo clippy --quiet --workspace --all-targets -- -D warnings
-RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps
+RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps --document-private-items
 step tests
 cargo test --workspace --no-fail-fast
 step scripts
