@@ -1,6 +1,6 @@
 //! A step is one system call: carried out, told, and named when it fails.
 //!
-//! Each call of the stages goes through [`step`], which takes its text, the shell command that does
+//! Each call of the stages goes through `step`, which takes its text, the shell command that does
 //! the same, and what it changes, and formats none of them unless they are wanted: the text in an
 //! error, all three with `--explain`. With `--step` it waits for the reader before the call.
 
