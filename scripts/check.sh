@@ -28,6 +28,7 @@ ip iproute2
 iptables iptables
 ping iputils-ping
 ps procps
+python3 python3
 script bsdutils
 shellcheck shellcheck
 strace strace

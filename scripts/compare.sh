@@ -26,6 +26,7 @@ reasons() {
 4 5       | mount /proc      | -              | nosuid,nodev,noexec | the options of unshare --mount-proc; the mount of the slide has none
 4 5       | mount /tmp       | -              | nosuid,nodev        | nothing in /tmp needs setuid or devices; the mount of the slide has no options
 1 2 3 4 5 | message 1        | sh:,.*exec:.*  | stage[1-5]-.*       | it was not the command that said this, but who could not run it
+2 3 4 5   | warning          | none           | .*started,by,root,.* | where root inside is root outside, the stage says so
 1 2 3 4 5 | message 2        | none           | hint:.*             | the shell has no hints
 END
 }
@@ -114,7 +115,8 @@ side() {
             printf 'probe\tFAILED\n'
         fi
         printf 'exit status\t%s\n' "$status"
-        awk '{ print "message " NR "\t" $0 }' "$tmp/err"
+        awk '/started by root, this container is open/ { print "warning\t" $0; next }
+            { print "message " ++n "\t" $0 }' "$tmp/err"
     } >"$tmp/$side"
 }
 
@@ -143,15 +145,16 @@ for n in $stages; do
     else
         : >"$tmp/host"
     fi
-    options=''
+    options='' bare=''
     case $n in
         [45]) options=yes ;;
     esac
+    [ "$n" != 5 ] || bare=yes # stage 5 closes more than the slide does
     host=''
     [ "$n$root" != 5 ] || host=yes
     side hand ${host:+unshare --map-current-user --keep-caps -Un} \
         "$scripts/by-hand/$name.sh" ${options:+--rootfs "$rootfs"} -- "$@"
-    side stage "$bin/stage$name" ${options:+--rootfs "$rootfs"} -- "$@"
+    side stage "$bin/stage$name" ${bare:+--bare} ${options:+--rootfs "$rootfs"} -- "$@"
 
     reasons >"$tmp/reasons"
     awk -v stage="$n" -v name="$name" -v width="${COLUMNS:-100}" '

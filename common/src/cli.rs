@@ -15,7 +15,9 @@ use std::{
 pub fn main<A: Parser>(host: impl FnOnce(&A) -> Result<Exit>) -> ExitCode {
     // One screen for -h and --help alike.
     let help = arg!(-h --help "Print help").action(ArgAction::HelpShort);
-    let command = Options::augment_args(A::command().disable_help_flag(true).arg(help));
+    let command = A::command().disable_help_flag(true).arg(help);
+    let about = command.get_about().cloned(); // which the options would replace by their own
+    let command = Options::augment_args(command).about(about.unwrap_or_default());
     let parsed = command
         .try_get_matches()
         .and_then(|words| Ok((Options::from_arg_matches(&words)?, A::from_arg_matches(&words)?)));

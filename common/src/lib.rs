@@ -12,11 +12,13 @@
 //! | [`rootfs`] | which directory becomes `/` | pivot_root(2) |
 //! | [`network`] | bridge, veth pair, addresses | network_namespaces(7), veth(4) |
 //! | [`netlink`] | the messages that [`network`] sends | netlink(7), rtnetlink(7) |
+//! | [`confine`] | what namespaces do not separate | capabilities(7), seccomp(2) |
 //! | [`step`] | carry out one system call, and name it when it fails | |
 //! | [`error`] | what a failure says, and its exit status | |
 //! | [`cli`] | from `main` to the stage and back | |
 
 pub mod cli;
+pub mod confine;
 pub mod error;
 pub mod idmap;
 pub mod mount;

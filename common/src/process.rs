@@ -270,25 +270,6 @@ impl Exit {
     }
 }
 
-/// The namespaces that the talk names without building, with the letters that `unshare` has for them.
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub struct MoreNamespaces {
-    /// System V IPC and POSIX message queues of its own, too
-    #[arg(short, long)]
-    ipc: bool,
-    /// Its own view of the cgroups, too
-    #[arg(short = 'C', long)]
-    cgroup: bool,
-}
-
-impl MoreNamespaces {
-    /// See ipc_namespaces(7) and cgroup_namespaces(7).
-    pub fn flags(self) -> CloneFlags {
-        let flag = |wanted, flag| if wanted { flag } else { CloneFlags::empty() };
-        flag(self.ipc, CloneFlags::CLONE_NEWIPC) | flag(self.cgroup, CloneFlags::CLONE_NEWCGROUP)
-    }
-}
-
 /// The command of a stage, as it stands on the command line.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Command {

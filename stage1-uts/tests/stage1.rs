@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../common/tests/support/explain.rs"]
+mod explain;
 #[path = "../../common/tests/support/mod.rs"]
 mod support;
 
@@ -79,4 +81,15 @@ fn controls_jobs() {
 #[test]
 fn stops_with_its_command() {
     support::stops_with_its_command(STAGE, &root());
+}
+
+#[test]
+fn explains_what_happens() {
+    explain::tells_what_happens(STAGE, &root(), &[&[], &["--hostname", "ocelot"]]);
+}
+
+#[test]
+fn explains_what_failed() {
+    let run = Run::new(STAGE, Caller::User);
+    explain::tells_what_failed(&run, &["--", "true"], "clone(CLONE_NEWUTS|SIGCHLD)", "EPERM");
 }

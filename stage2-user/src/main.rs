@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use common::process::{self, Command, Exit};
-use common::{CloneFlags, Result, cli, idmap, uts};
+use common::{CloneFlags, Result, cli, confine, idmap, uts};
 use std::{convert::Infallible, process::ExitCode};
 
 /// A container with its own hostname and users
@@ -31,6 +31,7 @@ const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUTS.union(CloneFlags::CLONE_
 fn host(args: &Args) -> Result<Exit> {
     let child = process::clone(NAMESPACES, || container(args))?;
     idmap::map_root_user(&child, args.map)?;
+    confine::say_if_open();
     child.run()
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../common/tests/support/explain.rs"]
+mod explain;
 #[path = "../../common/tests/support/mod.rs"]
 mod support;
 
@@ -95,4 +97,18 @@ fn controls_jobs() {
 #[test]
 fn stops_with_its_command() {
     support::stops_with_its_command(STAGE, &callers());
+}
+
+#[test]
+fn explains_what_happens() {
+    explain::tells_what_happens(STAGE, &callers(), &[&[], &["--map", "none"]]);
+}
+
+#[test]
+fn explains_what_failed() {
+    explain::tells_a_refused_map(STAGE, &callers());
+    for caller in callers() {
+        let run = Run::new(STAGE, caller);
+        explain::tells_what_failed(&run, &["--", "/proc/version"], "execve(\"/proc/version\"", "EACCES");
+    }
 }

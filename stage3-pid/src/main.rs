@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use common::process::{self, Command, Exit};
-use common::{CloneFlags, Result, cli, idmap, mount, uts};
+use common::{CloneFlags, Result, cli, confine, idmap, mount, uts};
 use std::{convert::Infallible, path::Path, process::ExitCode};
 
 /// A container with its own hostname, users and processes
@@ -37,6 +37,7 @@ const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUTS
 fn host(args: &Args) -> Result<Exit> {
     let child = process::clone(NAMESPACES, || container(args))?;
     idmap::map_root_user(&child, args.map)?;
+    confine::say_if_open();
     child.run()
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../common/tests/support/explain.rs"]
+mod explain;
 #[path = "../../common/tests/support/mod.rs"]
 mod support;
 
@@ -94,4 +96,17 @@ fn helps() {
 #[test]
 fn controls_jobs() {
     support::controls_jobs(STAGE, &callers(), &[]);
+}
+
+#[test]
+fn explains_what_happens() {
+    explain::tells_what_happens(STAGE, &callers(), &[&[], &["--propagation", "slave"]]);
+}
+
+#[test]
+fn explains_what_failed() {
+    for caller in callers() {
+        let masked = Run::new(STAGE, caller).prepare("mount -t tmpfs none /proc/fs");
+        explain::tells_what_failed(&masked, &["--", "true"], "mount(\"proc\", \"/proc\"", "EPERM");
+    }
 }

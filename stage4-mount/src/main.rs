@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use common::process::{self, Command, Exit};
-use common::{CloneFlags, Result, cli, idmap, mount, rootfs, uts};
+use common::{CloneFlags, Result, cli, confine, idmap, mount, rootfs, uts};
 use std::{convert::Infallible, path::Path, path::PathBuf, process::ExitCode};
 
 /// A container with its own hostname, users, processes and root file system
@@ -41,6 +41,7 @@ fn host(args: &Args) -> Result<Exit> {
     let root = rootfs::find(args.rootfs.as_deref())?;
     let child = process::clone(NAMESPACES, || container(args, &root))?;
     idmap::map_root_user(&child, args.map)?;
+    confine::say_if_open();
     child.run()
 }
 

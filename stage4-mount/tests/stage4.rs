@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../common/tests/support/explain.rs"]
+mod explain;
 #[path = "../../common/tests/support/mod.rs"]
 mod support;
 
@@ -228,4 +230,19 @@ fn helps() {
 #[test]
 fn controls_jobs() {
     support::controls_jobs(STAGE, &callers(), &[]);
+}
+
+#[test]
+fn explains_what_happens() {
+    explain::tells_what_happens(STAGE, &callers(), &[&[], &busybox_options()]);
+}
+
+#[test]
+fn explains_what_failed() {
+    let root = open_directory();
+    fs::create_dir(root.path().join(".old_root")).unwrap();
+    for caller in callers() {
+        let (run, rootfs) = (Run::new(STAGE, caller), ["--rootfs", root.path().to_str().unwrap()]);
+        explain::tells_what_failed(&run, &rootfs, "mount(\"proc\", ", "ENOENT");
+    }
 }

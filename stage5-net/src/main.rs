@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use common::process::{self, Command, Exit};
-use common::{CloneFlags, Result, cli, idmap, mount, network, rootfs, uts};
+use common::{CloneFlags, Result, cli, confine, idmap, mount, network, rootfs, uts};
 use std::{convert::Infallible, path::Path, path::PathBuf, process::ExitCode};
 
 /// A container with its own hostname, users, processes, root file system and network
@@ -29,7 +29,7 @@ struct Args {
     #[command(flatten)]
     network: network::Options,
     #[command(flatten)]
-    more: process::MoreNamespaces,
+    confine: confine::Options,
     #[command(flatten)]
     command: Command,
 }
@@ -45,9 +45,10 @@ const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUTS
 fn host(args: &Args) -> Result<Exit> {
     let root = rootfs::find(args.rootfs.as_deref())?;
     let network = network::enter(&args.network)?;
-    let child = process::clone(NAMESPACES | args.more.flags(), || container(args, &root, &network))?;
+    let child = process::clone(NAMESPACES | args.confine.namespaces(), || container(args, &root, &network))?;
     idmap::map_root_user(&child, args.map)?;
     let _connection = network.connect(&child)?;
+    args.confine.supervisor()?;
     child.run()
 }
 
@@ -58,6 +59,7 @@ fn container(args: &Args, root: &rootfs::Root, network: &network::Network) -> Re
     mount::propagation("/", mount::Propagation::Private)?;
     let root = rootfs::bind(root)?;
     mount::proc(&root.join("proc"))?;
+    args.confine.mask_proc(&root.join("proc"))?;
     mount::pivot_root(&root, &root.join(rootfs::OLD_ROOT))?;
     mount::chdir("/")?;
     mount::tmpfs(Path::new("/tmp"))?;
@@ -65,6 +67,7 @@ fn container(args: &Args, root: &rootfs::Root, network: &network::Network) -> Re
     mount::propagation("/.old_root", mount::Propagation::Private)?;
     mount::detach("/.old_root")?;
     network.up()?;
+    args.confine.drop_privileges()?;
     args.command.exec()
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../common/tests/support/explain.rs"]
+mod explain;
 #[path = "../../common/tests/support/mod.rs"]
 mod support;
 
@@ -15,7 +17,7 @@ fn the_line_of_the_readme() {
         "hostname; id -u; echo $$; ls /; cat /tmp/leopard.txt; ping -c1 172.20.1.2; ping -c1 172.20.1.3";
     let rootfs = ["--rootfs", busybox().to_str().unwrap()];
     for caller in callers() {
-        for options in [&[][..], &rootfs, &["-i", "-C"], &["--net", "private"]] {
+        for options in [&[][..], &rootfs, &["--bare"], &["--net", "private"]] {
             let seen = Run::new(STAGE, caller).stdout(&[options, &["--", "sh", "-c", script]].concat());
             assert!(seen.starts_with("leopard\n0\n1\nbin\n"), "{seen}");
             assert!(seen.contains("\nleopard\nPING 172.20.1.2"), "{seen}");
@@ -79,8 +81,10 @@ fn namespaces_of_the_options() {
         new.map(|(name, _)| name.split(':').next().unwrap()).collect::<Vec<_>>().join(" ")
     };
     for caller in callers() {
-        assert_eq!(differ(&[], caller), "mnt net pid pid user uts");
-        assert_eq!(differ(&["--ipc", "--cgroup"], caller), "cgroup ipc mnt net pid pid user uts");
+        assert_eq!(differ(&["--bare"], caller), "mnt net pid pid user uts");
+        assert_eq!(differ(&["--bare", "--ipc"], caller), "ipc mnt net pid pid user uts");
+        assert_eq!(differ(&["--bare", "-C"], caller), "cgroup mnt net pid pid user uts");
+        assert_eq!(differ(&[], caller), "cgroup ipc mnt net pid pid user uts");
     }
 }
 
@@ -315,6 +319,119 @@ fn without_root_the_host_network_is_refused() {
     assert!(message.contains("EPERM: ") && message.contains("--net private"), "{message}");
 }
 
+/// What Docker leaves is left; what changes the host, or the container's walls, is refused.
+#[test]
+fn is_closed() {
+    const WORKS: &str = "grep -E '^(Cap|NoNew|Seccomp:)' /proc/self/status; ping -q -c1 172.20.1.2 >/dev/null && echo ping
+        touch /tmp/f && chown 0:0 /tmp/f && chmod u+s /tmp/f && echo chown; python3 -c 'import socket; socket.socket().bind((\"\", 80)); print(\"bind\")'";
+    const REFUSED: &str = r#"
+        for f in /proc/sys/kernel/core_pattern /proc/sys/kernel/hostname /proc/sysrq-trigger /proc/irq/default_smp_affinity; do
+            [ ! -e $f ] || ! (: >>$f) 2>/dev/null || echo "opened $f"; done
+        for f in acpi asound interrupts kcore keys latency_stats sched_debug scsi timer_list timer_stats; do
+            if [ -d /proc/$f ]; then [ -z "$(ls -A /proc/$f)" ] || echo "listed $f"
+            elif [ -e /proc/$f ]; then [ "$(head -c 9 /proc/$f 2>/dev/null | wc -c)" = 0 ] || echo "read $f"; fi; done
+        no() { "$@" 2>/dev/null && echo "did $*"; }
+        no umount /proc/sys; no umount /proc/keys; no mount -t tmpfs none /tmp; no mount -t proc proc /proc
+        no mount -o remount,rw /proc/sys; no unshare -U true; no unshare -m true; no hostname ocelot; no dmesg
+        no mknod /tmp/disk b 8 0; no nsenter -t 1 -m true; no ip link add x type bridge
+        python3 - <<'END'
+import ctypes, fcntl, os
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, number, *arguments):
+    if libc.syscall(number, *arguments) != -1 or ctypes.get_errno() not in (1, 38): print("did", name, ctypes.get_errno())
+x86 = os.uname().machine == "x86_64"
+for name, here, there in [("keyctl", 250, 219), ("add_key", 248, 217), ("bpf", 321, 280), ("perf_event_open", 298, 241),
+        ("userfaultfd", 323, 282), ("io_uring_setup", 425, 425), ("clone3", 435, 435), ("open_by_handle_at", 304, 265),
+        ("setns", 308, 268), ("fsopen", 430, 430), ("kexec_load", 246, 104), ("syslog", 103, 116)]:
+    call(name, here if x86 else there, 0, 0, 0, 0, 0)
+null = os.open("/dev/null", os.O_RDWR)
+for request in 0x5412, 0x541c, 0x100005412 - 0x100000000:
+    try: fcntl.ioctl(null, request, b"x"); print("did", request)
+    except OSError as error: error.errno == 1 or print("ioctl", request, error)
+# The kernel compares the low 32 bits, so the filter has to.
+libc.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_char_p]
+libc.ioctl(null, 0x100005412, b"x"); ctypes.get_errno() == 1 or print("ioctl, high bits", ctypes.get_errno())
+END
+        exit 0"#;
+    for caller in callers() {
+        let run = Run::new(STAGE, caller);
+        let works = run.stdout(&["--", "sh", "-c", WORKS]);
+        let sets = [
+            "Inh:\t0000000000000000",
+            "Prm:\t00000000a80425fb",
+            "Eff:\t00000000a80425fb",
+            "Bnd:\t00000000a80425fb",
+            "Amb:\t0000000000000000",
+        ];
+        for set in sets.map(|set| format!("Cap{set}\n")) {
+            assert!(works.contains(&set), "{set}{works}");
+        }
+        assert!(works.contains("NoNewPrivs:\t1\n") && works.contains("Seccomp:\t2\n"), "{works}");
+        assert!(works.ends_with("ping\nchown\nbind\n"), "{works}");
+        assert_eq!(run.stdout(&["--", "bash", "-c", REFUSED]), "");
+        // The same attempts, where nothing is closed: they can succeed.
+        let bare = run.stdout(&["--bare", "--", "bash", "-c", REFUSED]);
+        for done in
+            ["did umount /proc", "did mount -t tmpfs", "did unshare -U", "did hostname", "did ip link add"]
+        {
+            assert!(done.contains("umount") || bare.contains(done), "{done}: {bare}");
+        }
+        assert!(caller == Caller::User || bare.contains("opened /proc/sys/kernel/core_pattern"), "{bare}");
+    }
+}
+
+#[test]
+fn cap_add_opens_one() {
+    for caller in callers() {
+        let run = Run::new(STAGE, caller);
+        for name in ["SYS_ADMIN", "CAP_SYS_ADMIN", "cap_sys_admin", "ALL"] {
+            let script = "mount -t tmpfs none /tmp && umount /tmp && unshare -m true && echo did";
+            assert_eq!(run.stdout(&["--cap-add", name, "--", "sh", "-c", script]), "did\n", "{name}");
+        }
+        let script = "ip link add x type bridge && echo did; ! mount -t tmpfs none /tmp 2>/dev/null";
+        assert_eq!(run.stdout(&["--cap-add", "NET_ADMIN", "--", "sh", "-c", script]), "did\n");
+        assert!(run.failure(1, &["--cap-add", "FLY", "true"]).contains("capabilities(7) has no CAP_FLY"));
+    }
+}
+
+/// A root whose /proc is a link to a directory of the host's: nothing is mounted there.
+#[test]
+fn a_root_that_leads_proc_elsewhere() {
+    let root = support::open_directory();
+    let at = |name: &str| root.path().join(name);
+    for part in ["bin", "tmp", ".old_root"] {
+        std::fs::create_dir(at(part)).unwrap();
+    }
+    std::os::unix::fs::symlink("/mnt", at("proc")).unwrap();
+    for caller in callers() {
+        let message = Run::new(STAGE, caller).failure(1, &["--rootfs", root.path().to_str().unwrap()]);
+        assert!(
+            message.contains("/proc\", O_PATH|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC): ENOTDIR: "),
+            "{message}"
+        );
+    }
+}
+
+/// The stage, while it waits, has two capabilities; its keeper and the container's first process are
+/// not to be reached from inside.
+#[test]
+fn the_supervisor_keeps_no_more_than_it_needs() {
+    for caller in callers() {
+        let watch = "\"$@\" & stage=$!; sleep 0.5; grep -E '^(CapEff|CapPrm|NoNewPrivs)' /proc/$stage/status; wait $stage";
+        let run = Run::new(STAGE, caller).under(&["sh", "-c", watch, "sh"]);
+        let seen = run.stdout(&["--", "sh", "-c", "sleep 1; ls -d /proc/[0-9]*"]);
+        let caps =
+            seen.lines().filter(|line| line.starts_with("Cap")).map(|line| line.split('\t').nth(1).unwrap());
+        assert!(
+            caps.clone().count() == 2
+                && caps.clone().all(|caps| ["0000000000001020", "0000000000000000"].contains(&caps)),
+            "{seen}"
+        );
+        assert!(seen.contains("NoNewPrivs:\t1"), "{seen}");
+        assert!(seen.lines().filter(|line| line.starts_with("/proc/")).count() <= 2, "{seen}");
+    }
+}
+
 #[test]
 fn runs_its_command() {
     support::runs_its_command(STAGE, &callers(), &[]);
@@ -338,4 +455,25 @@ fn helps() {
 #[test]
 fn controls_jobs() {
     support::controls_jobs(STAGE, &callers(), &[]);
+}
+
+#[test]
+fn explains_what_happens() {
+    let rootfs = ["--rootfs", busybox().to_str().unwrap()];
+    explain::tells_what_happens(STAGE, &callers(), &[&[], &rootfs, &["--net", "private"]]);
+}
+
+#[test]
+fn explains_what_failed() {
+    for caller in roots() {
+        let run = Run::new(STAGE, caller).prepare("ip link add br0 type bridge");
+        explain::tells_what_failed(&run, &["--", "true"], "IFLA_IFNAME=\"br0\"", "EEXIST");
+    }
+    let message = Run::new(STAGE, Caller::User);
+    explain::tells_what_failed(
+        &message,
+        &["--net", "host", "--", "true"],
+        "IFLA_INFO_KIND=\"bridge\"",
+        "EPERM",
+    );
 }

@@ -1,0 +1,513 @@
+//! The proof of `--explain`: each stage under strace, and what it told beside what strace saw.
+//!
+//! strace shows the calls of each process in the order in which it made them, and in between, as
+//! writes to stderr, the lines in which it told them. So nothing depends on how the output of two
+//! processes mixes: each call is followed by the line that tells it, and each line told follows its
+//! call, in every process of the stage.
+#![allow(dead_code, reason = "each stage uses its part")]
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, reason = "tests")]
+
+use crate::support::{Caller, Run, text};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt, fs,
+    os::unix::fs::PermissionsExt,
+    process::Output,
+};
+
+/// A system call in the words of the explanation; without a result, one that is about to be made.
+#[derive(Clone, Debug, PartialEq)]
+struct Step {
+    call: String,
+    result: Option<String>,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}", self.call, self.result.as_deref().unwrap_or("…"))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Event {
+    /// strace saw it.
+    Made(Step),
+    /// The stage told it.
+    Told(Step),
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Made(step) => write!(f, "made {step}"),
+            Self::Told(step) => write!(f, "told {step}"),
+        }
+    }
+}
+
+/// A process of the stage, from its clone(2) to its execve(2).
+struct Process {
+    side: &'static str,
+    events: Vec<Event>,
+    /// How often it made which system call, of any kind.
+    counts: BTreeMap<String, usize>,
+    /// How many lines of its narration it wrote.
+    narration: Vec<String>,
+    /// The number of its writes before that to the map of users.
+    writes: usize,
+}
+
+/// A run of a stage under strace.
+pub(crate) struct Watched {
+    output: Output,
+    processes: Vec<Process>,
+}
+
+/// Runs the stage under strace with `options` of strace's.
+fn watch(run: &Run, options: &[&str], arguments: &[&str]) -> Watched {
+    let directory = tempfile::tempdir_in("/tmp").unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let log = directory.path().join("log");
+    let strace = ["strace", "-fqq", "-s", "65536", "-e", "write=all", "-o", log.to_str().unwrap()];
+    let output = run.clone().under(&[&strace[..], options, &["--"]].concat()).output(arguments);
+    let log = fs::read_to_string(&log).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let lines = lines(&log);
+    let mut processes = vec![];
+    follow(lines[0].process, "host", &HashMap::new(), &lines, &mut processes);
+    Watched { output, processes }
+}
+
+/// A line of strace's: a call, its result, and the bytes that it wrote.
+struct Line {
+    process: u32,
+    call: String,
+    result: String,
+    bytes: Vec<u8>,
+}
+
+/// The calls in the order in which they returned; those of one process are in its own order.
+fn lines(log: &str) -> Vec<Line> {
+    let (mut lines, mut unfinished) = (Vec::<Line>::new(), HashMap::new());
+    for line in log.lines() {
+        // ` | 00010  73 69 64 65 22 3a 22 63  6f 6e 74 61 69 6e 65 72  side":"container |`
+        if let Some(dump) = line.strip_prefix(" | ") {
+            let bytes = dump[7..56].split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap());
+            lines.last_mut().unwrap().bytes.extend(bytes);
+            continue;
+        }
+        let (process, rest) = line.split_once(' ').unwrap();
+        let (process, rest) = (process.parse().unwrap(), rest.trim_start());
+        let whole = if let Some(begun) = rest.strip_suffix(" <unfinished ...>") {
+            unfinished.insert(process, begun);
+            continue;
+        } else if let Some((_, end)) = rest.strip_prefix("<... ").and_then(|r| r.split_once(" resumed>")) {
+            format!("{}{end}", unfinished.remove(&process).unwrap())
+        } else {
+            rest.into()
+        };
+        // Not a signal's arrival, nor a process's end, nor what that cut short.
+        if let Some((call, result)) = whole.rsplit_once(" = ").filter(|(_, result)| !result.starts_with('?'))
+        {
+            lines.push(Line { process, call: call.trim_end().into(), result: result.into(), bytes: vec![] });
+        }
+    }
+    lines
+}
+
+/// Reads what a process of the stage did, with these descriptors from its parent, and its children.
+fn follow<'a>(
+    process: u32,
+    side: &'static str,
+    inherited: &HashMap<&'a str, &'a str>,
+    all: &'a [Line],
+    processes: &mut Vec<Process>,
+) {
+    let mut files = inherited.clone();
+    let mut this = Process { side, events: vec![], counts: BTreeMap::new(), narration: vec![], writes: 0 };
+    let (mut request_at, mut writes) = (None, 0);
+    // The first line of the stage's is the execve(2) that starts it.
+    let started = usize::from(inherited.is_empty());
+    for line in all.iter().filter(|line| line.process == process).skip(started) {
+        let (name, arguments) = line.call.split_once('(').unwrap();
+        *this.counts.entry(name.into()).or_default() += 1;
+        let words = arguments.trim_end_matches(')').split(", ").collect::<Vec<_>>();
+        match name {
+            "openat" => drop(files.insert(&line.result, words[1].trim_matches('"'))),
+            "socket" | "signalfd4" => drop(files.insert(&line.result, words[0])),
+            "fcntl" if words[1].starts_with("F_DUPFD") => drop(files.insert(&line.result, files[words[0]])),
+            "pipe2" => files.extend(words[..2].iter().map(|end| (end.trim_matches(['[', ']']), "pipe"))),
+            "socketpair" => {
+                files.extend(words[3..].iter().map(|end| (end.trim_matches(['[', ']']), "socketpair")))
+            }
+            _ => {}
+        }
+        let file = files.get(words[0]).copied().unwrap_or_default();
+        let call = match name {
+            "clone" => {
+                let flags = arguments.split_once("flags=").unwrap().1.split([',', ')']).next().unwrap();
+                let inside = flags.contains("CLONE_NEW");
+                if let Ok(child) = line.result.parse() {
+                    follow(child, if inside { "container" } else { side }, &files, all, processes);
+                }
+                if inside { format!("clone({flags})") } else { "fork()".into() }
+            }
+            "pipe2" => format!("pipe2({}", arguments.rsplit_once(", ").unwrap().1),
+            "openat" if ["O_WRONLY", "O_RDWR", "O_PATH"].iter().any(|mode| arguments.contains(mode)) => {
+                flags_sorted(&line.call)
+            }
+            "mount_setattr" => line.call.replace(" /* MS_??? */", ""),
+            "write" => {
+                writes += 1;
+                if words[0] == "2" {
+                    let said = text(&line.bytes);
+                    if said.starts_with('{') {
+                        this.events.extend(told(&said, side));
+                        this.narration.push(said.trim_end().into());
+                    }
+                    continue;
+                }
+                // What the keeper says to the stage, and its half of the container's read(pipe) = 5.
+                if file == "socketpair" || file == "pipe" && line.result == "5" {
+                    continue;
+                }
+                if file.ends_with("/uid_map") {
+                    this.writes = writes;
+                }
+                match file {
+                    "pipe" => "write(pipe)".into(),
+                    _ => format!("write({file}, {}", arguments.split_once(", ").unwrap().1),
+                }
+            }
+            "read" if file == "pipe" => "read(pipe)".into(),
+            "socket" if words[0] == "AF_NETLINK" => line.call.clone(),
+            "bind" => {
+                assert!(
+                    arguments.contains("{sa_family=AF_NETLINK, nl_pid=0, nl_groups=0x000001}"),
+                    "{arguments}"
+                );
+                "bind(RTMGRP_LINK)".into()
+            }
+            "sendto" | "sendmsg" if file == "AF_NETLINK" => {
+                let call = request(&line.bytes);
+                agrees_with_strace(&call, &line.call);
+                request_at = Some((this.events.len(), number_at::<4>(&line.bytes, 8)));
+                this.events.push(Event::Made(Step { call, result: None }));
+                continue;
+            }
+            "recvmsg" => {
+                if let Some((at, sequence)) = request_at
+                    && let Some(result) = acknowledged(&line.call, sequence)
+                    && let Event::Made(step) = &mut this.events[at]
+                {
+                    (step.result, request_at) = (Some(result), None);
+                }
+                continue;
+            }
+            // `execve("/bin/true", ["true"], 0x7ffc98 /* 35 vars */)`: where they are, nobody tells.
+            "execve" => {
+                let (call, environment) = line.call.rsplit_once(", 0x").unwrap();
+                format!("{call}, {}", environment.split_once(' ').unwrap().1)
+            }
+            "prctl" => match arguments.split_once("0x") {
+                Some((option, unknown)) if unknown.ends_with("/* CAP_??? */)") => {
+                    format!("prctl({option}CAP_?)")
+                }
+                _ => line.call.clone(),
+            },
+            "capget" => "capget()".into(),
+            // `capset({version=…, pid=0}, {effective=1<<CAP_KILL, permitted=1<<CAP_KILL, inheritable=0})`
+            "capset" => {
+                let set = |name| arguments.split_once(name).unwrap().1.split([',', '}']).next().unwrap();
+                let permitted = set("permitted=");
+                assert_eq!((set("effective="), set("inheritable=")), (permitted, "0"));
+                format!("capset({})", permitted.replace("1<<CAP_", ""))
+            }
+            "seccomp" => format!("{}}})", line.call.split(", filter=").next().unwrap()),
+            _ if STEPS.split(' ').any(|step| step == name) => line.call.clone(),
+            _ => continue,
+        };
+        let result = line.result.strip_suffix(" (INJECTED)").unwrap_or(&line.result);
+        let is_last = name == "execve" && result == "0";
+        this.events.push(Event::Made(Step { call, result: Some(result.into()) }));
+        if is_last {
+            break;
+        }
+    }
+    processes.push(this);
+}
+
+/// Further calls that change something; of these the explanation has strace's own words. A stage
+/// that makes one of them has to tell it.
+const STEPS: &str = "chdir chmod chown chroot clone3 close_range fchdir fchmod fchmodat fchown fchownat \
+    fork fsconfig fsmount fsopen ftruncate link linkat mkdir mkdirat mknod mknodat mount move_mount open_tree \
+    pivot_root rename renameat2 rmdir setdomainname sethostname setns symlink symlinkat umount2 unlink unlinkat \
+    unshare vfork";
+
+/// The flags of openat(2) are a set, and O_RDONLY is 0.
+fn flags_sorted(call: &str) -> String {
+    let Some((start, rest)) = call.split_once(", O_").filter(|_| call.starts_with("openat(")) else {
+        return call.into();
+    };
+    let end = rest.find([',', ')']).unwrap();
+    let mut flags = rest[..end].split("|O_").filter(|flag| *flag != "RDONLY").collect::<Vec<_>>();
+    flags.sort_unstable();
+    format!("{start}, {}{}", flags.join("|"), &rest[end..])
+}
+
+/// A line of `--explain=json`: has the documented fields, and no other; the step, if it tells one.
+fn told(line: &str, side: &str) -> Option<Event> {
+    let fields = serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    let field = |name: &str| fields[name].as_str().unwrap_or_else(|| panic!("{name}: {line}"));
+    let names = match field("kind") {
+        "step" => ["kind", "side", "call", "result", "shell", "does"].as_slice(),
+        "change" => &["kind", "side", "what", "before", "after"],
+        other => panic!("{other}: {line}"),
+    };
+    let found = fields.as_object().unwrap().keys().map(String::as_str).collect::<HashSet<_>>();
+    assert_eq!(found, names.iter().copied().collect(), "{line}");
+    let null = fields["result"].is_null();
+    names
+        .iter()
+        .filter(|name| **name != "result" || !null)
+        .for_each(|name| assert!(fields[name].is_string()));
+    assert_eq!(field("side"), side, "{line}");
+    if field("kind") == "change" {
+        return None;
+    }
+    let call = field("call");
+    let result = (!null).then(|| match field("result") {
+        // Of a refused request strace shows the errno's name only.
+        refused if call.starts_with("RTM_") => refused.split(" (").next().unwrap().into(),
+        result => result.into(),
+    });
+    Some(Event::Told(Step { call: flags_sorted(call), result }))
+}
+
+/// How the value of an attribute is shown.
+#[derive(Clone, Copy, PartialEq)]
+enum Shown {
+    Text,
+    Number,
+    Byte,
+    Ipv4,
+    Mac,
+    Nested,
+    /// First an `ifinfomsg`.
+    Link,
+}
+
+/// The attributes of a request: within what, number, name, value. From `linux/if_link.h`,
+/// `linux/if_addr.h`, `linux/veth.h`, written down once more, so that the code is not its own proof.
+const ATTRIBUTES: [(&str, u16, &str, Shown); 17] = [
+    ("link", 1, "IFLA_ADDRESS", Shown::Mac),
+    ("link", 3, "IFLA_IFNAME", Shown::Text),
+    ("link", 10, "IFLA_MASTER", Shown::Number),
+    ("link", 18, "IFLA_LINKINFO", Shown::Nested),
+    ("link", 19, "IFLA_NET_NS_PID", Shown::Number),
+    ("link", 26, "IFLA_AF_SPEC", Shown::Nested),
+    ("link", 27, "IFLA_GROUP", Shown::Number),
+    ("link", 29, "IFLA_EXT_MASK", Shown::Number),
+    ("link", 52, "IFLA_PROP_LIST", Shown::Nested),
+    ("IFLA_LINKINFO", 1, "IFLA_INFO_KIND", Shown::Text),
+    ("IFLA_LINKINFO", 2, "IFLA_INFO_DATA", Shown::Nested),
+    ("IFLA_INFO_DATA", 1, "VETH_INFO_PEER", Shown::Link),
+    ("IFLA_AF_SPEC", 10, "AF_INET6", Shown::Nested),
+    ("AF_INET6", 8, "IFLA_INET6_ADDR_GEN_MODE", Shown::Byte),
+    ("IFLA_PROP_LIST", 53, "IFLA_ALT_IFNAME", Shown::Text),
+    ("address", 1, "IFA_ADDRESS", Shown::Ipv4),
+    ("address", 2, "IFA_LOCAL", Shown::Ipv4),
+];
+
+/// A request's bytes in the words of the explanation. strace does not know the protocol of a socket
+/// in another network namespace than its own, so its bytes are taken, not its words.
+fn request(bytes: &[u8]) -> String {
+    assert_eq!(number_at::<4>(bytes, 0), bytes.len(), "nlmsg_len");
+    let kind = number_at::<2>(bytes, 4);
+    let body = &bytes[16..];
+    let (name, attributes) = match kind {
+        16 => ("RTM_NEWLINK", "link"),
+        17 => ("RTM_DELLINK", "link"),
+        18 => ("RTM_GETLINK", "link"),
+        20 => ("RTM_NEWADDR", "address"),
+        22 => ("RTM_GETADDR", "address"),
+        108 => ("RTM_NEWLINKPROP", "link"),
+        other => panic!("nlmsg_type={other}"),
+    };
+    let index = number_at::<4>(body, 4);
+    let mut parts = vec![];
+    let rest = if attributes == "link" {
+        // ifinfomsg: family, padding, type, index, flags, change
+        let (flags, change) = (number_at::<4>(body, 8), number_at::<4>(body, 12));
+        assert_eq!((number_at::<4>(body, 0), flags == change, flags <= 1), (0, true, true), "{body:?}");
+        parts.extend((index != 0).then(|| format!("index={index}")));
+        parts.extend((flags == 1).then(|| "IFF_UP".into()));
+        &body[16..]
+    } else {
+        // ifaddrmsg: family, prefixlen, flags, scope, index
+        assert_eq!((body[0], body[2], body[3]), (2, 0, 0), "{body:?}");
+        parts.extend((index != 0).then(|| format!("index={index}")));
+        parts.extend((body[1] != 0).then(|| format!("prefixlen={}", body[1])));
+        &body[8..]
+    };
+    parts.extend(decoded(attributes, rest));
+    format!("{name}({})", parts.join(", "))
+}
+
+fn decoded(within: &str, mut bytes: &[u8]) -> Vec<String> {
+    let mut parts = vec![];
+    while !bytes.is_empty() {
+        let (length, kind) = (number_at::<2>(bytes, 0), number_at::<2>(bytes, 2) & 0x7fff);
+        let value = &bytes[4..length];
+        bytes = &bytes[length.next_multiple_of(4)..];
+        let known = ATTRIBUTES.iter().find(|known| (known.0, usize::from(known.1)) == (within, kind));
+        let (_, _, name, shown) = known.unwrap_or_else(|| panic!("attribute {kind} of {within}"));
+        let inner = |within, value| format!("{{{}}}", decoded(within, value).join(", "));
+        let value = match shown {
+            Shown::Text => format!("{:?}", text(value.strip_suffix(b"\0").unwrap_or(value))),
+            Shown::Number => number_at::<4>(value, 0).to_string(),
+            Shown::Byte => value[0].to_string(),
+            Shown::Ipv4 => value.iter().map(u8::to_string).collect::<Vec<_>>().join("."),
+            Shown::Mac => value.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"),
+            Shown::Nested => inner(name, value),
+            Shown::Link => inner("link", value.strip_prefix(&[0; 16]).unwrap()),
+        };
+        parts.push(format!("{name}={value}"));
+    }
+    parts
+}
+
+/// A number of N bytes in the machine's byte order.
+fn number_at<const N: usize>(bytes: &[u8], at: usize) -> usize {
+    let mut number = [0; size_of::<usize>()];
+    let start = if cfg!(target_endian = "little") { 0 } else { number.len() - N };
+    number[start..start + N].copy_from_slice(&bytes[at..at + N]);
+    usize::from_ne_bytes(number)
+}
+
+/// Where strace knows the words, they are the same.
+fn agrees_with_strace(call: &str, strace: &str) {
+    let words = |name: &'static str| strace.split(name).skip(1);
+    let names =
+        words("nlmsg_type=").chain(words("nla_type=").map(|word| word.trim_start_matches("NLA_F_NESTED|")));
+    let mut rest = call;
+    for name in
+        names.map(|word| word.split([',', '}']).next().unwrap()).filter(|word| !word.starts_with("0x"))
+    {
+        rest = rest.split_once(name).unwrap_or_else(|| panic!("{name} of {strace} in {call}")).1;
+    }
+}
+
+/// The kernel's acknowledgement of the request with this number, if it is among these messages.
+fn acknowledged(strace: &str, sequence: usize) -> Option<String> {
+    strace.split("{nlmsg_len=").find_map(|message| {
+        let (header, body) = message.split_once("}, ")?;
+        let ends = ["=NLMSG_ERROR,", "=NLMSG_DONE,"].iter().any(|kind| header.contains(kind));
+        (ends && header.contains(&format!("nlmsg_seq={sequence},"))).then(|| {
+            let errno = body.trim_start_matches("{error=").split([',', ']', '}']).next().unwrap();
+            errno.strip_prefix('-').map_or(errno.into(), |errno| format!("-1 {errno}"))
+        })
+    })
+}
+
+impl Watched {
+    /// The proof: in each process every call is told when it has been made, execve(2) before, with
+    /// the same arguments and result; and nothing else is told.
+    fn prove(&self) {
+        for Process { side, events, .. } in &self.processes {
+            let mut expected = vec![];
+            for event in events {
+                let Event::Made(step) = event else { continue };
+                let executes = step.call.starts_with("execve(");
+                if executes {
+                    expected.push(Event::Told(Step { result: None, ..step.clone() }));
+                }
+                expected.push(event.clone());
+                if !executes || step.result.as_deref() != Some("0") {
+                    expected.push(Event::Told(step.clone()));
+                }
+            }
+            let differs = (0..).find(|&at| events.get(at) != expected.get(at) || at >= events.len()).unwrap();
+            assert!(
+                differs >= events.len().max(expected.len()),
+                "{side}, event {differs}\nbefore:   {}\nexpected: {}\nis:       {}",
+                show(differs.checked_sub(1).and_then(|at| events.get(at))),
+                show(expected.get(differs)),
+                show(events.get(differs)),
+            );
+        }
+        // What strace saw is what the reader sees.
+        let stderr = text(&self.output.stderr);
+        let (mut lines, others) = stderr.lines().partition::<Vec<_>, _>(|line| line.starts_with('{'));
+        let mut narration = self.processes.iter().flat_map(|process| &process.narration).collect::<Vec<_>>();
+        lines.sort_unstable();
+        narration.sort_unstable();
+        assert_eq!(lines, narration);
+        for line in others {
+            assert!(line.starts_with("stage") && line.contains(": ") || line.starts_with("hint: "), "{line}");
+        }
+    }
+
+    /// The steps that were told, by side.
+    fn told(&self, side: &str) -> Vec<&Step> {
+        let processes = self.processes.iter().filter(|process| process.side == side);
+        let events = processes.flat_map(|process| &process.events);
+        events.filter_map(|event| if let Event::Told(step) = event { Some(step) } else { None }).collect()
+    }
+}
+
+fn show(event: Option<&Event>) -> String {
+    event.map_or("nothing".into(), ToString::to_string)
+}
+
+/// Runs the stage with each of `options`, and proves that it tells what it does.
+pub(crate) fn tells_what_happens(program: &str, callers: &[Caller], options: &[&[&str]]) {
+    for &caller in callers {
+        for &options in options {
+            let arguments = [&["--explain=json"], options, &["--", "true"]].concat();
+            let watched = watch(&Run::new(program, caller), &[], &arguments);
+            assert!(watched.output.status.success(), "{caller:?} {options:?}: {:?}", watched.output);
+            watched.prove();
+            let last = watched.told("container").last().unwrap().call.clone();
+            assert!(last.starts_with("execve(") && last.contains("[\"true\"]"), "{last}");
+            assert!(watched.told("host").iter().any(|step| step.call.starts_with("clone(")));
+        }
+    }
+}
+
+/// A run that fails: its last step is told with its error, which is the message's, and is what
+/// happened, too.
+pub(crate) fn tells_what_failed(run: &Run, arguments: &[&str], call: &str, errno: &str) {
+    fails(&watch(run, &[], &[&["--explain=json"], arguments].concat()), call, errno);
+}
+
+fn fails(watched: &Watched, call: &str, errno: &str) {
+    watched.prove();
+    let stderr = text(&watched.output.stderr);
+    assert!(!watched.output.status.success(), "{stderr}");
+    let failed = format!("-1 {errno}");
+    let last = watched.processes.iter().filter_map(|process| process.events.last());
+    let last = last.filter_map(|event| match event {
+        Event::Told(step) if step.result.as_ref().is_some_and(|result| result.starts_with(&failed)) => {
+            Some(step)
+        }
+        _ => None,
+    });
+    let last = last.filter(|step| step.call.contains(call)).collect::<Vec<_>>();
+    assert_eq!(last.len(), 1, "{call} {errno}: {stderr}");
+    let message = format!(": {}: {errno}: ", last[0].call);
+    let messages = stderr.lines().filter(|line| line.starts_with("stage") && line.contains(&message));
+    assert_eq!(messages.count(), 1, "{message} in {stderr}");
+}
+
+/// The write to the map of users is refused by the tracer.
+pub(crate) fn tells_a_refused_map(program: &str, callers: &[Caller]) {
+    for &caller in callers {
+        let run = Run::new(program, caller);
+        let arguments = ["--explain=json", "--", "true"];
+        let writes =
+            watch(&run, &[], &arguments).processes.iter().map(|process| process.writes).max().unwrap();
+        let refuse = format!("inject=write:error=EPERM:when={writes}");
+        fails(&watch(&run, &["-e", &refuse], &arguments), "/uid_map, ", "EPERM");
+    }
+}
