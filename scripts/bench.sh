@@ -33,8 +33,9 @@ for word; do
         *) words+=("$word") ;;
     esac
 done
-bin=$(cd -- "${STAGE_BIN_DIR:-$scripts/../target/release}" 2>/dev/null && pwd -P) && [ -x "$bin/stage5-net" ] ||
-    fail 'no stages: cargo build --release, or set STAGE_BIN_DIR'
+bin=${STAGE_BIN_DIR:-$scripts/../target/release}
+[ -x "$bin/stage5-net" ] || fail "no stages in $bin: cargo build --release, or set STAGE_BIN_DIR"
+bin=$(cd -- "$bin" && pwd -P)
 [ "$(id -u)" = 0 ] || fail 'stage 1 and --net host take root'
 needed=(cc python3)
 case $mode in times | page) needed+=(hyperfine strace) ;; esac
@@ -65,10 +66,8 @@ cc -O2 -o floor "$scripts/floor.c"
 cc -O2 -static -o floor-static "$scripts/floor.c" || cp floor floor-static
 rootfs=$tmp/rootfs
 "$scripts/rootfs.sh" --from busybox "$rootfs" >log 2>&1 || { cat log >&2; fail 'no root file system'; }
-mkdir "$rootfs/.old_root"
 
-stage1=$bin/stage1-uts stage2=$bin/stage2-user stage3=$bin/stage3-pid stage4="$bin/stage4-mount --rootfs $rootfs"
-stage5="$bin/stage5-net --rootfs $rootfs --net"
+stages=('' "$bin/stage1-uts" "$bin/stage2-user" "$bin/stage3-pid" "$bin/stage4-mount --rootfs $rootfs" "$bin/stage5-net --rootfs $rootfs --net")
 flags=('' -u -uUr '-uUrpf --mount-proc' '-uUrpfm --mount-proc' '-uUrpfmn --mount-proc')
 
 # The peers. Each must run /bin/true once to take part.
@@ -78,7 +77,7 @@ declare -A by_hand=([4]="$scripts/by-hand/4-mount.sh --rootfs $rootfs --" [5]="$
 find_peers() {
     # Where cgroup v1 and v2 are both mounted, crun and youki refuse: they are shown v2 only.
     if [ -d /sys/fs/cgroup/unified ]; then mount --bind /sys/fs/cgroup/unified /sys/fs/cgroup; fi
-    local n name program command error bundle
+    local n name program command bundle
     for n in 4 5; do
         net=$([ $n = 4 ] || echo --unshare-net)
         hakoniwa_net=$([ $n = 4 ] || echo --unshare-network)
@@ -98,8 +97,8 @@ find_peers() {
                     fi
                     report bundle "$bundle/config.json" "$rootfs" $n
                     # What cannot make a cgroup here runs without.
-                    variants=("$command run -b $bundle $name-$n")
-                    [ "$name" != crun ] || variants+=("$command --cgroup-manager=disabled run -b $bundle $name-$n")
+                    variants=("$command run -b $bundle bench-$name-$n")
+                    [ "$name" != crun ] || variants+=("$command --cgroup-manager=disabled run -b $bundle bench-$name-$n")
                     ;;
                 *) variants=("$command /bin/true") ;;
             esac
@@ -109,6 +108,7 @@ find_peers() {
                     peer[$name$n]=$command
                     break
                 fi
+                rmdir "/sys/fs/cgroup/bench-$name-$n" 2>/dev/null || :
             done
             [ -n "${peer[$name$n]-}" ] || missing+=("$name, stage $n ($(tail -n 1 error | tr -d '\n'))")
         done <<END
@@ -139,14 +139,13 @@ race() {
     done
 }
 
-true=$(command -v true)
+true=$(type -P true)
 times() {
-    local n s name
+    local n name
     rounds=20 each=$(((runs + 19) / 20)) settle=''
     if [ -n "$quick" ]; then rounds=1 each=$runs; fi
     for n in 1 2 3; do
-        s=stage$n
-        race $n stage "${!s} $true" unshare "unshare ${flags[n]} $true" floor "$tmp/floor $n / $true" \
+        race $n stage "${stages[n]} $true" unshare "unshare ${flags[n]} $true" floor "$tmp/floor $n / $true" \
             'floor, static' "$tmp/floor-static $n / $true"
     done
     local rivals=()
@@ -154,7 +153,7 @@ times() {
         [ -z "${peer[${name}4]-}" ] || rivals+=("$name" "${peer[${name}4]}")
     done
     # The command is the root file system's own, for unshare too, which leaves the root as it is.
-    race 4 stage "$stage4 /bin/true" unshare "unshare ${flags[4]} $rootfs/bin/true" \
+    race 4 stage "${stages[4]} /bin/true" unshare "unshare ${flags[4]} $rootfs/bin/true" \
         floor "$tmp/floor 4 $rootfs /bin/true" 'floor, static' "$tmp/floor-static 4 $rootfs /bin/true" "${rivals[@]}"
     # What takes a hundred times as long, fewer times; and only after what the run before has left
     # to the kernel, which takes network namespaces down in the background, is done.
@@ -168,29 +167,29 @@ times() {
     for name in runc crun youki; do
         [ -z "${peer[${name}4]-}" ] || slow+=("$name" "${peer[${name}4]}")
     done
-    [ ${#slow[@]} = 0 ] || race 4-oci stage "$stage4 /bin/true" 'by hand' "${by_hand[4]} /bin/true" "${slow[@]}"
-    race 5 'stage, host' "$stage5 host /bin/true" 'stage, private' "$stage5 private /bin/true" \
+    [ ${#slow[@]} = 0 ] || race 4-oci stage "${stages[4]} /bin/true" 'by hand' "${by_hand[4]} /bin/true" "${slow[@]}"
+    race 5 'stage, host' "${stages[5]} host /bin/true" 'stage, private' "${stages[5]} private /bin/true" \
         'by hand' "${by_hand[5]} /bin/true" unshare "unshare ${flags[5]} $rootfs/bin/true" \
         'floor, host' "$tmp/floor 5 $rootfs /bin/true" 'floor, static, host' "$tmp/floor-static 5 $rootfs /bin/true" \
         'floor, private' "$tmp/floor 6 $rootfs /bin/true" 'floor, static, private' "$tmp/floor-static 6 $rootfs /bin/true" \
         "${rivals[@]}"
 }
 
-# weigh GROUP NAME COMMAND...: what the processes that wait for a container hold, its own not counted.
+# weigh GROUP NAME COMMAND [IN_BUNDLE]: what the processes that wait for a container hold, its own not counted.
+waiting="sh -c 'echo up; exec sleep 1000'"
 weigh() {
     local group=$1 name=$2 answer pids
-    shift 2
     mkfifo up
-    "$@" sh -c 'echo up; exec sleep 1000' >up 2>log &
+    eval "exec $3 ${4-$waiting}" >up 2>log &
     exec 3<up
     if read -r -t 20 answer <&3 && [ "$answer" = up ]; then
         until pgrep -x sleep >/dev/null; do sleep 0.01; done
-        sleep 0.1 # the keeper of the network has work to do still
+        sleep 0.2 # the keeper of the network has work to do still
         pids=$(descendants $!)
         for pid in $pids; do
-            [ "$(cat "/proc/$pid/comm")" = sleep ] || awk -v row="$group	$name" '
+            [ "$(cat "/proc/$pid/comm")" = sleep ] || cat "/proc/$pid/smaps_rollup" 2>/dev/null | awk -v row="$group	$name" '
                 $1 == "Rss:" { rss = $2 } $1 == "Pss:" { pss = $2 } $1 == "Private_Dirty:" { dirty = $2 }
-                END { if (rss) print row "\t" rss "\t" pss "\t" dirty }' "/proc/$pid/smaps_rollup"
+                END { if (rss) print row "\t" rss "\t" pss "\t" dirty }'
         done >>memory
         pkill -KILL -x sleep || :
     else
@@ -208,70 +207,62 @@ descendants() {
 }
 
 memory() {
-    local n s
+    local n name
     : >memory
     for n in 1 2 3; do
-        s=stage$n
-        weigh $n stage "${!s}"
+        weigh $n stage "${stages[n]}"
         # Without --fork, unshare(1) itself becomes the command: nobody waits, and nobody passes on its end.
-        # shellcheck disable=SC2086 # a list of words, here and below
-        weigh $n unshare unshare ${flags[n]} --fork
-        weigh $n floor ./floor $n /
+        weigh $n unshare "unshare ${flags[n]} --fork"
+        weigh $n floor "./floor $n / $(type -P sh)" "${waiting#sh}"
     done
-    weigh 4 stage $stage4
-    weigh 4 unshare unshare ${flags[4]} --fork
-    weigh 5 'stage, host' $stage5 host
-    weigh 5 'stage, private' $stage5 private
-    weigh 5 unshare unshare ${flags[5]} --fork
-    [ -z "${peer[bubblewrap4]-}" ] || weigh 4 bubblewrap ${peer[bubblewrap4]% /bin/true}
-    [ -z "${peer[bubblewrap+init4]-}" ] || weigh 4 bubblewrap+init ${peer[bubblewrap+init4]% /bin/true}
-    [ -z "${peer[hakoniwa4]-}" ] || weigh 4 hakoniwa ${peer[hakoniwa4]% /bin/true}
+    weigh 4 stage "${stages[4]}"
+    weigh 4 unshare "unshare ${flags[4]} --fork"
+    for name in bubblewrap bubblewrap+init hakoniwa; do
+        [ -z "${peer[${name}4]-}" ] || weigh 4 $name "${peer[${name}4]% /bin/true}"
+    done
+    weigh 5 'stage, host' "${stages[5]} host"
+    weigh 5 'stage, private' "${stages[5]} private"
+    weigh 5 unshare "unshare ${flags[5]} --fork"
     for name in runc crun youki; do
         [ -n "${peer[${name}5]-}" ] || continue
         report command "$tmp/$name-5/config.json" sh -c 'echo up; exec sleep 1000'
-        # The command is the bundle's; what weigh adds must be words that it does not mind.
-        weigh 5 $name sh -c "exec ${peer[${name}5]}"
+        weigh 5 $name "${peer[${name}5]}" ''
         report command "$tmp/$name-5/config.json" /bin/true
     done
 }
 
-# calls GROUP NAME COMMAND...: system calls of everything that is started, the command's own included.
+# calls GROUP NAME COMMAND: system calls of everything that is started, the command's own included.
 calls() {
-    local row="$1	$2"
-    shift 2
-    strace -f -c -o trace "$@" </dev/null >log 2>&1 || { cat log >&2; fail "strace $*"; }
-    awk -v row="$row" '$1 ~ /^[0-9.]+$/ && $NF != "total" { calls += $4 } END { print row "\t" calls }' trace >>calls
+    # shellcheck disable=SC2086 # a list of words
+    strace -f -c -o trace $3 </dev/null >log 2>&1 || { cat log >&2; fail "strace $3"; }
+    awk -v row="$1	$2" '$1 ~ /^[0-9.]+$/ && $NF != "total" { calls += $4 } END { print row "\t" calls }' trace >>calls
 }
 
 all_calls() {
-    local n s name
+    local n name kind level
     : >calls
     for n in 1 2 3; do
-        s=stage$n
-        # shellcheck disable=SC2086 # a list of words, here and below
-        calls $n stage ${!s} /bin/true
-        calls $n unshare unshare ${flags[n]} /bin/true
-        calls $n floor ./floor $n / /bin/true
-        calls $n 'floor, static' ./floor-static $n / /bin/true
+        calls $n stage "${stages[n]} $true"
+        calls $n unshare "unshare ${flags[n]} $true"
+        calls $n floor "./floor $n / $true"
+        calls $n 'floor, static' "./floor-static $n / $true"
     done
-    calls 4 stage $stage4 /bin/true
-    calls 4 unshare unshare ${flags[4]} "$rootfs/bin/true"
-    calls 4 floor ./floor 4 "$rootfs" /bin/true
-    calls 4 'floor, static' ./floor-static 4 "$rootfs" /bin/true
-    calls 5 'stage, host' $stage5 host /bin/true
-    calls 5 'stage, private' $stage5 private /bin/true
-    calls 5 unshare unshare ${flags[5]} "$rootfs/bin/true"
-    calls 5 'floor, host' ./floor 5 "$rootfs" /bin/true
-    calls 5 'floor, static, host' ./floor-static 5 "$rootfs" /bin/true
-    calls 5 'floor, private' ./floor 6 "$rootfs" /bin/true
-    calls 5 'floor, static, private' ./floor-static 6 "$rootfs" /bin/true
-    calls 5 'by hand' ${by_hand[5]} /bin/true
-    for name in bubblewrap bubblewrap+init hakoniwa; do
-        [ -z "${peer[${name}4]-}" ] || calls 4 $name ${peer[${name}4]}
-        [ -z "${peer[${name}5]-}" ] || calls 5 $name ${peer[${name}5]}
+    calls 4 stage "${stages[4]} /bin/true"
+    calls 4 unshare "unshare ${flags[4]} $rootfs/bin/true"
+    calls 4 floor "./floor 4 $rootfs /bin/true"
+    calls 4 'floor, static' "./floor-static 4 $rootfs /bin/true"
+    for level in 5 6; do
+        kind=$([ $level = 5 ] && echo host || echo private)
+        calls 5 "stage, $kind" "${stages[5]} $kind /bin/true"
+        calls 5 "floor, $kind" "./floor $level $rootfs /bin/true"
+        calls 5 "floor, static, $kind" "./floor-static $level $rootfs /bin/true"
     done
-    for name in runc crun youki; do
-        [ -z "${peer[${name}5]-}" ] || calls 5 $name ${peer[${name}5]}
+    calls 5 unshare "unshare ${flags[5]} $rootfs/bin/true"
+    calls 5 'by hand' "${by_hand[5]} /bin/true"
+    for n in 4 5; do
+        for name in bubblewrap bubblewrap+init hakoniwa runc crun youki; do
+            [ -z "${peer[$name$n]-}" ] || calls $n $name "${peer[$name$n]}"
+        done
     done
 }
 

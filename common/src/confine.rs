@@ -178,12 +178,7 @@ impl Options {
             say_if_open();
             return Ok(());
         }
-        let does = "no core file of the stage, and no debugger";
-        step(format_args!("prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE)"), format_args!(""), does, || {
-            set_dumpable(false)
-        })?;
-        no_new_privileges()?;
-        set_capabilities(KILL | NET_ADMIN, "all that the stage needs while it waits")
+        keep_only(KILL | NET_ADMIN, "all that the stage needs while it waits")
     }
 
     /// Hides what of /proc, mounted at `target` in the new root, tells of the host, and makes read-only
@@ -251,6 +246,23 @@ impl Options {
         no_new_privileges()?;
         filter(kept)
     }
+}
+
+/// The keeper of the network, which outlives the stage: it removes links, and does nothing else.
+///
+/// # Errors
+/// Those of prctl(2) and capset(2).
+pub(crate) fn keeper() -> Result<()> {
+    keep_only(NET_ADMIN, "all that making and removing links takes")
+}
+
+/// For processes that stay outside: these capabilities, and nothing of their memory for others of the
+/// same user.
+fn keep_only(kept: u64, does: &str) -> Result<()> {
+    let call = format_args!("prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE)");
+    step(call, format_args!(""), "no core file of it, and no debugger", || set_dumpable(false))?;
+    no_new_privileges()?;
+    set_capabilities(kept, does)
 }
 
 fn no_new_privileges() -> Result<()> {

@@ -7,10 +7,10 @@
 //! ```
 
 use crate::{
-    Error, Result, cli, idmap,
+    Error, Result, cli, confine, idmap,
     netlink::{Address, Device, Reply, Request, Socket},
-    process::{Child, clone_hint, fork_keeper, retry},
-    step::{beside, picture, step},
+    process::{Child, changes, clone_hint, fork_keeper, namespaces, retry},
+    step::{beside, is_told, picture, step},
 };
 use nix::{
     errno::Errno,
@@ -200,10 +200,14 @@ pub fn enter(options: &Options) -> Result<Network<'_>> {
     if private {
         let caller = idmap::Outer::current();
         let flags = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET;
+        let before = is_told().then(|| namespaces("self", flags));
         let shell = format_args!("unshare --map-current-user --keep-caps -Un");
         let does = "what plays the host from here on";
         step(format_args!("unshare(CLONE_NEWUSER|CLONE_NEWNET)"), shell, does, || unshare(flags))
             .map_err(|error| clone_hint(error, flags))?;
+        if let Some(before) = before {
+            changes(&before, &namespaces("self", flags));
+        }
         caller.map_current_user()?;
     }
     let does = "through it the container learns its address";
@@ -273,6 +277,9 @@ impl Network<'_> {
         let number = |at: usize| u32::from_ne_bytes([made[at], made[at + 1], made[at + 2], made[at + 3]]);
         let device = |at: usize| Device { index: number(at), name: String::new() };
         let made = Made { bridge: device(0), veth: device(4), up: true };
+        if self.private {
+            child.also_reap(keeper);
+        }
         Ok(Connection { keeper, made, lifeline })
     }
 
@@ -282,6 +289,7 @@ impl Network<'_> {
             // There is nothing to remove, and it would keep the namespace from going.
             let _ = set_pdeathsig(Signal::SIGKILL);
         }
+        confine::keeper()?;
         let mut socket = Socket::open()?;
         let events = Socket::open_events()?;
         let (made, address, number) = self.make(&mut socket, child)?;

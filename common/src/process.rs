@@ -7,7 +7,7 @@
 
 use crate::{
     Error, Result, cli,
-    step::{change, checked, inside, last_step, step},
+    step::{change, checked, inside, is_told, last_step, step},
 };
 use nix::{
     errno::Errno,
@@ -44,6 +44,8 @@ pub struct Child {
     flags: CloneFlags,
     /// Written to, it lets the child go on; closed by the last who has it, it ends the child.
     start: Cell<Option<OwnedFd>>,
+    /// A process beside it that ends earlier, and whose end nobody else waits for.
+    helper: Cell<Option<Pid>>,
 }
 
 /// How a container's command ended: what the stage's own end must show.
@@ -90,14 +92,11 @@ pub fn clone(flags: CloneFlags, container: impl FnOnce() -> Result<Infallible>) 
     let cloned = step(text, shell, "a child in namespaces of its own", call);
     match cloned.map_err(|error| clone_hint(error, flags))? {
         ForkResult::Parent { child } => {
-            for (_, name) in KINDS.iter().filter(|(flag, _)| flags.contains(*flag)) {
-                let namespace = |process: &str| {
-                    let link = fs::read_link(format!("/proc/{process}/ns/{name}"));
-                    link.map_or("?".into(), |link| link.display().to_string())
-                };
-                change(name, || (namespace("self"), namespace(&child.to_string())));
+            if is_told() {
+                let (before, after) = (namespaces("self", flags), namespaces(&child.to_string(), flags));
+                changes(&before, &after);
             }
-            Ok(Child { pid: child, flags, start: Cell::new(Some(start)) })
+            Ok(Child { pid: child, flags, start: Cell::new(Some(start)), helper: Cell::new(None) })
         }
         ForkResult::Child => {
             drop(start);
@@ -209,6 +208,11 @@ impl Child {
                 }
             }
         }
+    }
+
+    /// Whose end [`Child::run`] takes note of, too.
+    pub(crate) fn also_reap(&self, helper: Pid) {
+        self.helper.set(Some(helper));
     }
 
     /// How the child ended, if it has. If it has stopped, the stage stops, and both continue.
@@ -418,6 +422,20 @@ struct Names(CloneFlags);
 impl fmt::Display for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join("|"))
+    }
+}
+
+/// The namespaces of a process, of the kinds that `flags` name: as /proc/PID/ns shows them.
+pub(crate) fn namespaces(process: &str, flags: CloneFlags) -> Vec<(&'static str, String)> {
+    let kinds = KINDS.iter().filter(|(flag, _)| flags.contains(*flag));
+    let links = kinds.map(|(_, name)| (*name, fs::read_link(format!("/proc/{process}/ns/{name}"))));
+    links.map(|(name, link)| (name, link.map_or("?".into(), |link| link.display().to_string()))).collect()
+}
+
+/// Shows which namespaces have become which.
+pub(crate) fn changes(before: &[(&'static str, String)], after: &[(&'static str, String)]) {
+    for ((name, before), (_, after)) in before.iter().zip(after) {
+        change(name, || (before.clone(), after.clone()));
     }
 }
 

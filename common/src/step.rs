@@ -171,6 +171,11 @@ pub(crate) fn beside(lifeline: impl AsFd) {
     }
 }
 
+/// Whether steps are told at all.
+pub(crate) fn is_told() -> bool {
+    NARRATOR.get().is_some()
+}
+
 /// Shows what `what` was and what it is now, such as a namespace; nothing is worked out unless it
 /// is wanted.
 pub(crate) fn change(what: &str, states: impl FnOnce() -> (String, String)) {

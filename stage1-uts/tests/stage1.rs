@@ -90,6 +90,6 @@ fn explains_what_happens() {
 
 #[test]
 fn explains_what_failed() {
-    let run = Run::new(STAGE, Caller::User);
-    explain::tells_what_failed(&run, &["--", "true"], "clone(CLONE_NEWUTS|SIGCHLD)", "EPERM");
+    let call = "clone(CLONE_NEWUTS|SIGCHLD)";
+    explain::tells_what_failed(STAGE, Caller::User, "", &["--", "true"], call, "EPERM");
 }

@@ -108,7 +108,7 @@ fn explains_what_happens() {
 fn explains_what_failed() {
     explain::tells_a_refused_map(STAGE, &callers());
     for caller in callers() {
-        let run = Run::new(STAGE, caller);
-        explain::tells_what_failed(&run, &["--", "/proc/version"], "execve(\"/proc/version\"", "EACCES");
+        let command = ["--", "/proc/version"];
+        explain::tells_what_failed(STAGE, caller, "", &command, "execve(\"/proc/version\"", "EACCES");
     }
 }

@@ -106,7 +106,7 @@ fn explains_what_happens() {
 #[test]
 fn explains_what_failed() {
     for caller in callers() {
-        let masked = Run::new(STAGE, caller).prepare("mount -t tmpfs none /proc/fs");
-        explain::tells_what_failed(&masked, &["--", "true"], "mount(\"proc\", \"/proc\"", "EPERM");
+        let (masked, call) = ("mount -t tmpfs none /proc/fs", "mount(\"proc\", \"/proc\"");
+        explain::tells_what_failed(STAGE, caller, masked, &["--", "true"], call, "EPERM");
     }
 }

@@ -242,7 +242,7 @@ fn explains_what_failed() {
     let root = open_directory();
     fs::create_dir(root.path().join(".old_root")).unwrap();
     for caller in callers() {
-        let (run, rootfs) = (Run::new(STAGE, caller), ["--rootfs", root.path().to_str().unwrap()]);
-        explain::tells_what_failed(&run, &rootfs, "mount(\"proc\", ", "ENOENT");
+        let rootfs = ["--rootfs", root.path().to_str().unwrap()];
+        explain::tells_what_failed(STAGE, caller, "", &rootfs, "mount(\"proc\", ", "ENOENT");
     }
 }

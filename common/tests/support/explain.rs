@@ -7,12 +7,12 @@
 #![allow(dead_code, reason = "each stage uses its part")]
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, reason = "tests")]
 
-use crate::support::{Caller, Run, text};
+use crate::support::{Caller, Run, USER, open_directory, reachable, text};
+use nix::unistd::geteuid;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt, fs,
-    os::unix::fs::PermissionsExt,
     process::Output,
 };
 
@@ -64,17 +64,30 @@ pub(crate) struct Watched {
     processes: Vec<Process>,
 }
 
-/// Runs the stage under strace with `options` of strace's.
-fn watch(run: &Run, options: &[&str], arguments: &[&str]) -> Watched {
-    let directory = tempfile::tempdir_in("/tmp").unwrap();
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let log = directory.path().join("log");
-    let strace = ["strace", "-fqq", "-s", "65536", "-e", "write=all", "-o", log.to_str().unwrap()];
-    let output = run.clone().under(&[&strace[..], options, &["--"]].concat()).output(arguments);
-    let log = fs::read_to_string(&log).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    let lines = lines(&log);
+/// Runs the stage on a host prepared so, under strace with these options of its own.
+fn watch(program: &str, caller: Caller, prepare: &str, options: &[&str], arguments: &[&str]) -> Watched {
+    let directory = open_directory();
+    let (log, stage, user) = (directory.path().join("log"), reachable(program), USER.to_string());
+    let (log, stage) = (log.to_str().unwrap(), stage.to_str().unwrap());
+    let strace = ["-fqq", "-s", "65536", "-e", "write=all", "-o", log];
+    // Inside of strace, not outside: an ordinary user may not look into a process that is not dumpable.
+    let becomes: &[&str] = match caller {
+        Caller::Root => &["--"],
+        Caller::User if geteuid().is_root() => {
+            &["--", "setpriv", "--reuid", &user, "--regid", &user, "--clear-groups", "--"]
+        }
+        Caller::User => &["--", "setpriv", "--inh-caps=-all", "--ambient-caps=-all", "--"],
+    };
+    let run = Run::new("strace", Caller::Root).prepare(prepare);
+    let output = run.output(&[&strace[..], options, becomes, &[stage], arguments].concat());
+    let log = fs::read_to_string(log).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let mut lines = lines(&log);
+    let started = format!("execve({stage:?}, ");
+    let started =
+        lines.iter().position(|line| line.call.starts_with(&started) && line.result == "0").unwrap();
+    let host = lines.drain(..=started).next_back().unwrap().process;
     let mut processes = vec![];
-    follow(lines[0].process, "host", &HashMap::new(), &lines, &mut processes);
+    follow(host, "host", &HashMap::new(), &lines, &mut processes);
     Watched { output, processes }
 }
 
@@ -126,9 +139,7 @@ fn follow<'a>(
     let mut files = inherited.clone();
     let mut this = Process { side, events: vec![], counts: BTreeMap::new(), narration: vec![], writes: 0 };
     let (mut request_at, mut writes) = (None, 0);
-    // The first line of the stage's is the execve(2) that starts it.
-    let started = usize::from(inherited.is_empty());
-    for line in all.iter().filter(|line| line.process == process).skip(started) {
+    for line in all.iter().filter(|line| line.process == process) {
         let (name, arguments) = line.call.split_once('(').unwrap();
         *this.counts.entry(name.into()).or_default() += 1;
         let words = arguments.trim_end_matches(')').split(", ").collect::<Vec<_>>();
@@ -448,6 +459,23 @@ impl Watched {
         }
     }
 
+    fn prove_failure(&self, call: &str, errno: &str) {
+        self.prove();
+        let stderr = text(&self.output.stderr);
+        assert!(!self.output.status.success(), "{stderr}");
+        let failed = format!("-1 {errno}");
+        let is_it = |step: &Step| {
+            step.call.contains(call) && step.result.as_ref().is_some_and(|result| result.starts_with(&failed))
+        };
+        let last = self.processes.iter().filter_map(|process| process.events.last());
+        let last = last.filter_map(|event| if let Event::Told(step) = event { Some(step) } else { None });
+        let last = last.filter(|step| is_it(step)).collect::<Vec<_>>();
+        assert_eq!(last.len(), 1, "{call} {errno}: {stderr}");
+        let message = format!(": {}: {errno}: ", last[0].call);
+        let messages = stderr.lines().filter(|line| line.starts_with("stage") && line.contains(&message));
+        assert_eq!(messages.count(), 1, "{message} in {stderr}");
+    }
+
     /// The steps that were told, by side.
     fn told(&self, side: &str) -> Vec<&Step> {
         let processes = self.processes.iter().filter(|process| process.side == side);
@@ -465,7 +493,7 @@ pub(crate) fn tells_what_happens(program: &str, callers: &[Caller], options: &[&
     for &caller in callers {
         for &options in options {
             let arguments = [&["--explain=json"], options, &["--", "true"]].concat();
-            let watched = watch(&Run::new(program, caller), &[], &arguments);
+            let watched = watch(program, caller, "", &[], &arguments);
             assert!(watched.output.status.success(), "{caller:?} {options:?}: {:?}", watched.output);
             watched.prove();
             let last = watched.told("container").last().unwrap().call.clone();
@@ -475,39 +503,28 @@ pub(crate) fn tells_what_happens(program: &str, callers: &[Caller], options: &[&
     }
 }
 
-/// A run that fails: its last step is told with its error, which is the message's, and is what
-/// happened, too.
-pub(crate) fn tells_what_failed(run: &Run, arguments: &[&str], call: &str, errno: &str) {
-    fails(&watch(run, &[], &[&["--explain=json"], arguments].concat()), call, errno);
-}
-
-fn fails(watched: &Watched, call: &str, errno: &str) {
-    watched.prove();
-    let stderr = text(&watched.output.stderr);
-    assert!(!watched.output.status.success(), "{stderr}");
-    let failed = format!("-1 {errno}");
-    let last = watched.processes.iter().filter_map(|process| process.events.last());
-    let last = last.filter_map(|event| match event {
-        Event::Told(step) if step.result.as_ref().is_some_and(|result| result.starts_with(&failed)) => {
-            Some(step)
-        }
-        _ => None,
-    });
-    let last = last.filter(|step| step.call.contains(call)).collect::<Vec<_>>();
-    assert_eq!(last.len(), 1, "{call} {errno}: {stderr}");
-    let message = format!(": {}: {errno}: ", last[0].call);
-    let messages = stderr.lines().filter(|line| line.starts_with("stage") && line.contains(&message));
-    assert_eq!(messages.count(), 1, "{message} in {stderr}");
+/// A run that fails: the last step of its process is the one that failed, with its error, which is
+/// the message's; and all that is told has happened.
+pub(crate) fn tells_what_failed(
+    program: &str,
+    caller: Caller,
+    prepare: &str,
+    arguments: &[&str],
+    call: &str,
+    errno: &str,
+) {
+    let arguments = [&["--explain=json"], arguments].concat();
+    watch(program, caller, prepare, &[], &arguments).prove_failure(call, errno);
 }
 
 /// The write to the map of users is refused by the tracer.
 pub(crate) fn tells_a_refused_map(program: &str, callers: &[Caller]) {
     for &caller in callers {
-        let run = Run::new(program, caller);
         let arguments = ["--explain=json", "--", "true"];
-        let writes =
-            watch(&run, &[], &arguments).processes.iter().map(|process| process.writes).max().unwrap();
+        let free = watch(program, caller, "", &[], &arguments);
+        let writes = free.processes.iter().map(|process| process.writes).max().unwrap();
         let refuse = format!("inject=write:error=EPERM:when={writes}");
-        fails(&watch(&run, &["-e", &refuse], &arguments), "/uid_map, ", "EPERM");
+        let refused = watch(program, caller, "", &["-e", &refuse], &arguments);
+        refused.prove_failure("/uid_map, ", "EPERM");
     }
 }
