@@ -193,6 +193,9 @@ impl Child {
                 Some(exit) => return Ok(exit),
                 None => {}
             }
+            if let Some(helper) = self.helper.get() {
+                let _ = waitpid(helper, Some(WaitPidFlag::WNOHANG));
+            }
             let info =
                 retry(|| signals.read_signal()).map_err(|errno| Error::new("read(signalfd)", errno))?;
             let Some(info) = info else { continue };

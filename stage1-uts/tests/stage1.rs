@@ -93,3 +93,13 @@ fn explains_what_failed() {
     let call = "clone(CLONE_NEWUTS|SIGCHLD)";
     explain::tells_what_failed(STAGE, Caller::User, "", &["--", "true"], call, "EPERM");
 }
+
+#[test]
+fn explains_what_changed() {
+    explain::shows_what_changed(STAGE, &root(), &[&[]]);
+}
+
+#[test]
+fn explains_what_the_script_does() {
+    explain::agrees_with_the_script(STAGE, "1-uts.sh", &root(), &[]);
+}

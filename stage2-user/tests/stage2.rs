@@ -112,3 +112,13 @@ fn explains_what_failed() {
         explain::tells_what_failed(STAGE, caller, "", &command, "execve(\"/proc/version\"", "EACCES");
     }
 }
+
+#[test]
+fn explains_what_changed() {
+    explain::shows_what_changed(STAGE, &callers(), &[&[]]);
+}
+
+#[test]
+fn explains_what_the_script_does() {
+    explain::agrees_with_the_script(STAGE, "2-user.sh", &callers(), &[]);
+}

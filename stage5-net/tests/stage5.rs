@@ -479,3 +479,13 @@ fn explains_what_failed() {
     let (arguments, call) = (["--net", "host", "--", "true"], "IFLA_INFO_KIND=\"bridge\"");
     explain::tells_what_failed(STAGE, Caller::User, "", &arguments, call, "EPERM");
 }
+
+#[test]
+fn explains_what_changed() {
+    explain::shows_what_changed(STAGE, &callers(), &[&[], &["--net", "private"]]);
+}
+
+#[test]
+fn explains_what_the_script_does() {
+    explain::agrees_with_the_script(STAGE, "5-net.sh", &roots().collect::<Vec<_>>(), &["--bare"]);
+}

@@ -7,12 +7,13 @@
 #![allow(dead_code, reason = "each stage uses its part")]
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, reason = "tests")]
 
-use crate::support::{Caller, Run, USER, open_directory, reachable, text};
+use crate::support::{Caller, Run, USER, busybox, open_directory, reachable, text};
 use nix::unistd::geteuid;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt, fs,
+    os::unix::fs::PermissionsExt,
     process::Output,
 };
 
@@ -527,4 +528,246 @@ pub(crate) fn tells_a_refused_map(program: &str, callers: &[Caller]) {
         let refused = watch(program, caller, "", &["-e", &refuse], &arguments);
         refused.prove_failure("/uid_map, ", "EPERM");
     }
+}
+
+/// What is told of namespaces leads from the caller's to the command's, without a gap, and what is
+/// told of the maps is what the command sees.
+pub(crate) fn shows_what_changed(program: &str, callers: &[Caller], options: &[&[&str]]) {
+    const LOOK: &str = "for ns in /proc/self/ns/*; do echo ${ns##*/} $(readlink $ns); done
+        for map in uid_map gid_map setgroups; do echo $map $(cat /proc/self/$map); done";
+    for &caller in callers {
+        for &options in options {
+            let outside = format!("{{ {LOOK}; }} >&2; echo inside >&2; exec \"$@\" >&2");
+            let run = Run::new(program, caller).under(&["sh", "-c", &outside, "sh"]);
+            let output = run.output(&[&["--explain=json"], options, &["--", "sh", "-c", LOOK]].concat());
+            assert!(output.status.success(), "{output:?}");
+            let all = text(&output.stderr);
+            let (before, after) = all.split_once("inside\n").unwrap();
+            let states = |lines: &'_ str| {
+                let pairs = lines.lines().filter_map(|line| line.split_once(' '));
+                pairs.map(|(name, state)| (name.into(), state.into())).collect::<BTreeMap<String, String>>()
+            };
+            let mut now = states(before);
+            let fields = all.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            for fields in fields.filter(|fields| fields["kind"] == "change") {
+                let [what, before, after] =
+                    ["what", "before", "after"].map(|name| fields[name].as_str().unwrap());
+                // A map is one of a new namespace's.
+                if !what.starts_with("/proc/") {
+                    assert_eq!(now[what], before, "{what} {caller:?} {options:?}");
+                }
+                now.insert(what.rsplit('/').next().unwrap().into(), after.into());
+            }
+            let command = states(after);
+            for (what, is) in command.iter().filter(|(what, _)| !what.ends_with("_for_children")) {
+                if now.contains_key(what) {
+                    assert_eq!(now[what], *is, "{what} {caller:?} {options:?}");
+                }
+            }
+            assert!(command.contains_key("uts") && command.contains_key("setgroups"), "{all}");
+        }
+    }
+}
+
+/// What a stage tells in its shell column, and what the script of the same stage executes, differ
+/// in this, and in nothing else.
+struct Difference {
+    stages: &'static [u8],
+    told: &'static [&'static str],
+    by_hand: &'static [&'static str],
+    /// For those who read it here.
+    reason: &'static str,
+}
+
+const DIFFERENCES: &[Difference] = &[
+    Difference {
+        stages: &[1],
+        told: &[],
+        by_hand: &["unshare -u true", "true"],
+        reason: "the script tries, to say what else to do; the stage sees it by the errno of clone(2)",
+    },
+    Difference {
+        stages: &[1, 2, 3, 4, 5],
+        told: &["unshare --kill-child"],
+        by_hand: &[],
+        reason: "a stage that is killed takes its command along; only 5-net.sh does so, below",
+    },
+    Difference {
+        stages: &[2, 3, 4, 5],
+        told: &[
+            "echo '0 UID 1' > /proc/PID/uid_map",
+            "echo deny > /proc/PID/setgroups",
+            "echo '0 GID 1' > /proc/PID/gid_map",
+        ],
+        by_hand: &[],
+        reason: "the r of unshare -r, below",
+    },
+    Difference { stages: &[2], told: &["unshare -uU"], by_hand: &["unshare -uUr"], reason: "see above" },
+    Difference {
+        stages: &[3],
+        told: &["unshare -uUpfm", "mount --make-rprivate /", "mount -t proc proc /proc"],
+        by_hand: &["unshare -uUrpf --mount-proc"],
+        reason: "--mount-proc is all that",
+    },
+    Difference {
+        stages: &[4],
+        told: &["unshare -uUpfm", "mount --make-rprivate /"],
+        by_hand: &["unshare -uUrpfm --mount-proc"],
+        reason: "unshare makes the mounts private by itself, and then the slide once more",
+    },
+    Difference {
+        stages: &[5],
+        told: &["unshare -uUpfmn", "mount --make-rprivate /"],
+        by_hand: &["unshare -uUrpfmn --mount-proc --kill-child"],
+        reason: "the same",
+    },
+    Difference {
+        stages: &[4, 5],
+        told: &["mkdir ROOT/.old_root"],
+        by_hand: &["mkdir -p ROOT/.old_root"],
+        reason: "the stage takes EEXIST for an answer, too",
+    },
+    Difference {
+        stages: &[5],
+        told: &[],
+        by_hand: &[
+            "mktemp -d",
+            "mkfifo TMP/in TMP/wired",
+            "env --default-signal=INT,QUIT unshare -uUrpfmn --mount-proc --kill-child",
+            "rm -r TMP",
+        ],
+        reason: "two shells wait for each other on files, the stage's processes on pipes",
+    },
+    Difference {
+        stages: &[5],
+        told: &["ip link show dev br0", "ip link show dev br0", "ip -4 addr show"],
+        by_hand: &["ip link show br0", "ip link show veth0", "ip link show veth1"],
+        reason: "both look first whether the names are free; the stage whether the subnet is, too, and again for the number of what it made",
+    },
+    Difference {
+        stages: &[5],
+        told: &["ip link show dev lo", "ip link show dev veth1"],
+        by_hand: &[],
+        reason: "ip asks for the number of a link by itself",
+    },
+    Difference {
+        stages: &[5],
+        told: &[
+            "ip link property add dev veth0 altname 172.20.1.3",
+            "ip link property add dev veth0 altname 172.20.1.4",
+            "ip monitor link",
+        ],
+        by_hand: &[],
+        reason: "many containers share the bridge, each with an address of its own; and the first ping is answered",
+    },
+    Difference {
+        stages: &[5],
+        told: &[
+            "ip link set br0 group N",
+            "ip link set br0 group N",
+            "ip link show master br0",
+            "ip link del group N",
+        ],
+        by_hand: &["ip link del veth0", "ip link del br0"],
+        reason: "the last of many containers removes the bridge, and the group tells which one that is",
+    },
+];
+
+/// The shell column, beside the script of the same stage.
+pub(crate) fn agrees_with_the_script(program: &str, script: &str, callers: &[Caller], options: &[&str]) {
+    let stage = script.split('-').next().unwrap().parse::<u8>().unwrap();
+    let rootfs = ["--rootfs", busybox().to_str().unwrap()];
+    let rootfs = if stage < 4 { &[][..] } else { &rootfs };
+    let command = ["--", "sleep", "0"];
+    let listed = |of: fn(&Difference) -> &'static [&'static str]| {
+        let here = DIFFERENCES.iter().filter(|difference| difference.stages.contains(&stage));
+        let mut listed = here.flat_map(of).map(ToString::to_string).collect::<Vec<_>>();
+        listed.sort_unstable();
+        listed
+    };
+    for &caller in callers {
+        let arguments = [&["--explain=json"], options, rootfs, &command].concat();
+        let output = Run::new(program, caller).output(&arguments);
+        assert!(output.status.success(), "{output:?}");
+        let told = text(&output.stderr);
+        let told = told.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let told = told.filter_map(|fields| fields["shell"].as_str().map(str::to_string));
+        let told = told.filter(|shell| !shell.is_empty());
+        let told =
+            told.flat_map(|shell| shell.split("; ").map(plain).collect::<Vec<_>>()).collect::<Vec<_>>();
+        let by_hand = executed(script, caller, &[rootfs, &command].concat());
+        assert_eq!(without(&told, &by_hand), listed(|difference| difference.told), "stage {stage} only");
+        assert_eq!(without(&by_hand, &told), listed(|difference| difference.by_hand), "{script} only");
+    }
+}
+
+/// Those of `all` that `others` has not, sorted.
+fn without(all: &[String], others: &[String]) -> Vec<String> {
+    let mut rest = all.to_vec();
+    for other in others {
+        if let Some(at) = rest.iter().position(|one| one == other) {
+            rest.swap_remove(at);
+        }
+    }
+    rest.sort_unstable();
+    rest
+}
+
+/// The commands that the script executes, as strace sees it, and what its shell does by itself.
+fn executed(script: &str, caller: Caller, arguments: &[&str]) -> Vec<String> {
+    let directory = open_directory();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let (log, copy) = (directory.path().join("log"), directory.path().join(script));
+    fs::copy(format!("{}/../scripts/by-hand/{script}", env!("CARGO_MANIFEST_DIR")), &copy).unwrap();
+    let strace = ["strace", "-fqq", "-s", "65536", "-e", "trace=execve", "-o", log.to_str().unwrap()];
+    let run = Run::new("sh", caller).under(&strace);
+    let output = run.output(&[&[copy.to_str().unwrap()], arguments].concat());
+    assert!(output.status.success(), "{output:?}");
+    let log = fs::read_to_string(&log).unwrap();
+    let lines = lines(&log).into_iter().filter(|line| line.result == "0").collect::<Vec<_>>();
+    let commands = lines.iter().filter_map(|line| {
+        let words = line.call.split_once(", [").unwrap().1.rsplit_once("], ").unwrap().0;
+        let words = words.split(", ").map(|word| word.trim_matches('"')).collect::<Vec<_>>();
+        match words[0] {
+            "sh" | "/bin/sh" => None,
+            "sleep" => Some("exec sleep".into()),
+            // Up to the shell with what is typed into it.
+            _ => Some(plain(&words.split(|word| *word == "/bin/sh").next().unwrap().join(" "))),
+        }
+    });
+    let text = fs::read_to_string(&copy).unwrap();
+    let builtins =
+        text.lines().map(str::trim).filter(|line| *line == "cd /" || line.starts_with("echo leopard"));
+    commands.chain(builtins.map(plain)).collect()
+}
+
+/// A command without what differs from run to run.
+fn plain(command: &str) -> String {
+    let root = busybox().to_str().unwrap();
+    let command =
+        command.replace(root, "ROOT").replace(">/", "> /").replace("ip link set dev ", "ip link set ");
+    let mut words = command.split(' ').map(str::to_string).collect::<Vec<_>>();
+    for at in 0..words.len() {
+        let before = at.checked_sub(1).map(|before| words[before].clone());
+        let word = &mut words[at];
+        match before.as_deref() {
+            Some("exec") => *word = word.rsplit('/').next().unwrap().into(),
+            Some("netns") => *word = "PID".into(),
+            Some("group") => *word = "N".into(),
+            Some("'0") => *word = if command.ends_with("uid_map") { "UID".into() } else { "GID".into() },
+            _ => {}
+        }
+        if word.len() > 1 && word.ends_with('/') {
+            word.pop();
+        }
+        let mut parts = word.split('/').map(str::to_string).collect::<Vec<_>>();
+        if parts.len() > 2 && parts[1] == "proc" && parts[2].parse::<u32>().is_ok() {
+            parts[2] = "PID".into();
+        }
+        if parts.len() > 2 && parts[2].starts_with("tmp.") {
+            parts.splice(..3, ["TMP".into()]);
+        }
+        *word = parts.join("/");
+    }
+    words.join(" ")
 }
