@@ -23,11 +23,14 @@ while read -r program package; do
 done <<'END'
 brctl bridge-utils
 busybox busybox-static
+bwrap bubblewrap
+cc gcc
 curl curl
 ip iproute2
 iptables iptables
 ping iputils-ping
 ps procps
+runc runc
 python3 python3
 script bsdutils
 shellcheck shellcheck
@@ -55,7 +58,7 @@ RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps --document-pr
 step tests
 cargo test --workspace --no-fail-fast
 step scripts
-find scripts .ci -type f ! -name '*.md' -exec shellcheck {} +
+grep -rlE '^#!/bin/(ba)?sh' scripts .ci | xargs shellcheck
 scripts/tests/rootfs.sh
 
 step 'beside the slides'
@@ -73,6 +76,9 @@ if [ "$(id -u)" = 0 ]; then
     step 'killed at any moment, and many at once: the short form'
     scripts/stress.sh 40
     STAGE_BIN_DIR=target/debug scripts/scale.sh 40
+
+    step 'what is open inside'
+    STAGE_BIN_DIR=target/debug scripts/isolation.sh >/dev/null
 else
     echo 'LEFT OUT: all that takes root; run this as root for it' >&2
 fi

@@ -7,7 +7,8 @@
 
 use crate::{
     Error, Result, cli,
-    mount::{self, read_only},
+    mount::{self, no_devices, read_only},
+    rootfs::devices,
     step::{checked, step},
 };
 use nix::{
@@ -21,7 +22,7 @@ use nix::{
     },
     unistd::{fchdir, geteuid},
 };
-use std::{fmt, os::fd::AsRawFd, path::Path};
+use std::{env, ffi::OsStr, fmt, os::fd::AsRawFd, path::Path};
 
 /// What stage 5 closes, and what opens it again.
 #[derive(Clone, Debug, clap::Args)]
@@ -181,6 +182,24 @@ impl Options {
         keep_only(KILL | NET_ADMIN, "all that the stage needs while it waits")
     }
 
+    /// Takes the meaning from device nodes that lie in the new root, and gives it a /dev of its own.
+    ///
+    /// # Errors
+    /// If `dev` in the root is no directory; those of mount(2).
+    pub fn own_devices(&self, root: &Path) -> Result<()> {
+        let dev = root.join("dev");
+        if self.bare {
+            return Ok(());
+        }
+        if !dev.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+            return Err(Error::new(format!("open({dev:?}, O_DIRECTORY|O_NOFOLLOW)"), Errno::ENOTDIR)
+                .hint("the root needs a directory dev, in which the stage puts null, zero and their like"));
+        }
+        no_devices(root)?;
+        mount::tmpfs_of_root(&dev)?;
+        devices(&dev)
+    }
+
     /// Hides what of /proc, mounted at `target` in the new root, tells of the host, and makes read-only
     /// what changes it.
     ///
@@ -211,6 +230,7 @@ impl Options {
                 read_only(name)?;
             } else if name.exists() {
                 mount::rbind(Path::new("/dev/null"), name)?;
+                read_only(name)?; // the inode is the host's
             }
         }
         for name in READ_ONLY.map(Path::new).into_iter().filter(|name| name.exists()) {
@@ -228,6 +248,11 @@ impl Options {
         if self.bare {
             return Ok(());
         }
+        no_directories()?;
+        // SAFETY: the program has one thread.
+        env::vars_os()
+            .filter(|(name, _)| !is_harmless(name))
+            .for_each(|(name, _)| unsafe { env::remove_var(name) });
         let kept = self.kept();
         for number in (0..64).filter(|number| kept & bit(*number) == 0) {
             // The kernel may know more of them than there are names here, and says where they end.
@@ -246,6 +271,23 @@ impl Options {
         no_new_privileges()?;
         filter(kept)
     }
+}
+
+/// A standard descriptor that is a directory would be a way to the host's files.
+fn no_directories() -> Result<()> {
+    let directory = |number: i32| Path::new(&format!("/proc/self/fd/{number}")).is_dir();
+    match (0..3).find(|number| directory(*number)) {
+        Some(number) => Err(Error::new(format!("fstat({number})"), Errno::EISDIR).hint(format!(
+            "descriptor {number} is a directory of the host's, and would lead there; --bare hands it on"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// What of the caller's environment goes inside: how to show things, not what to know.
+fn is_harmless(name: &OsStr) -> bool {
+    let kept = ["HOME", "LANG", "PATH", "PS1", "SHELL", "TERM", "TZ"];
+    kept.iter().any(|kept| name == *kept) || name.as_encoded_bytes().starts_with(b"LC_")
 }
 
 /// The keeper of the network, which outlives the stage: it removes links, and does nothing else.
@@ -340,6 +382,7 @@ const REFUSED: &[(libc::c_long, u64)] = &[
     (libc::SYS_kexec_load, SYS_BOOT), (libc::SYS_kexec_file_load, SYS_BOOT), (libc::SYS_reboot, SYS_BOOT),
     (libc::SYS_bpf, SYS_ADMIN | BPF), (libc::SYS_perf_event_open, SYS_ADMIN | PERFMON),
     (libc::SYS_syslog, SYSLOG), (libc::SYS_acct, SYS_PACCT),
+    (libc::SYS_quotactl_fd, SYS_ADMIN), (libc::SYS_fanotify_init, SYS_ADMIN), (libc::SYS_clock_adjtime, SYS_TIME),
     (libc::SYS_swapon, SYS_ADMIN), (libc::SYS_swapoff, SYS_ADMIN), (libc::SYS_quotactl, SYS_ADMIN),
     (libc::SYS_settimeofday, SYS_TIME), (libc::SYS_clock_settime, SYS_TIME),
     // Files by number rather than by name, in whatever root.
@@ -420,6 +463,12 @@ fn program(arch: u32, kept: u64) -> Result<Vec<libc::sock_filter>> {
         }
         // Its flags are in memory, where a filter cannot look; libc falls back to clone.
         program.extend([equal(number(libc::SYS_clone3)?, 0), answer(refuse(Errno::ENOSYS))]);
+    }
+    // kill(0, …) is for the process group, which is the caller's, and no namespace is asked; AF_VSOCK
+    // is in no network namespace.
+    for (call, first) in [(libc::SYS_kill, 0), (libc::SYS_socket, libc::AF_VSOCK.cast_unsigned())] {
+        program.extend([equal(number(call)?, 3), load(16), equal(first, 0)]);
+        program.extend([answer(refuse(Errno::EPERM)), answer(ALLOW)]);
     }
     program.extend([equal(number(libc::SYS_ioctl)?, 5), load(24)]);
     for request in [libc::TIOCSTI, libc::TIOCLINUX] {

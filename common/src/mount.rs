@@ -3,13 +3,24 @@
 use crate::{
     Result,
     process::c_string,
+    rootfs::OLD_ROOT,
     step::{checked, step},
 };
 use nix::{
     errno::Errno,
+    fcntl::{OFlag, open},
     mount::{MntFlags, MsFlags},
+    sys::stat::Mode,
+    unistd::fchdir,
 };
-use std::{fmt, fs, os::unix::ffi::OsStrExt, path::Path};
+use std::{
+    fmt, fs,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
 
 /// Whether mounts made here are seen on the host, and the other way round: see "SHARED SUBTREES" of
 /// mount_namespaces(7).
@@ -96,14 +107,27 @@ fn masks() -> Vec<String> {
     targets.filter(|target| target.starts_with("/proc/")).map(str::to_string).collect()
 }
 
-/// `mount -t tmpfs tmpfs TARGET`: an empty file system in memory.
+/// `mount -t tmpfs tmpfs TARGET`: an empty file system in memory, where everybody may write.
 ///
 /// # Errors
 /// `ENOENT` without the directory.
 pub fn tmpfs(target: &Path) -> Result<()> {
+    mount_tmpfs(target, None)
+}
+
+/// The same, where only root may write. In one for everybody the kernel lets no user open a device of
+/// somebody else's with O_CREAT, as a shell's `>/dev/null` does: `may_create_in_sticky` of fs/namei.c.
+///
+/// # Errors
+/// `ENOENT` without the directory.
+pub(crate) fn tmpfs_of_root(target: &Path) -> Result<()> {
+    mount_tmpfs(target, Some("mode=755"))
+}
+
+fn mount_tmpfs(target: &Path, data: Option<&str>) -> Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     let shell = format_args!("mount -t tmpfs tmpfs {}", target.display());
-    mount(Some("tmpfs"), target, Some("tmpfs"), flags, None, shell, "empty, in memory").map_err(|error| {
+    mount(Some("tmpfs"), target, Some("tmpfs"), flags, data, shell, "empty, in memory").map_err(|error| {
         error.hint_on(Errno::ENOENT, || format!("the root has no directory {target:?}: mkdir makes it"))
     })
 }
@@ -119,20 +143,34 @@ pub fn rbind(source: &Path, target: &Path) -> Result<()> {
     mount(Some(source), target, None, MsFlags::MS_BIND | MsFlags::MS_REC, None, shell, does)
 }
 
-/// Makes the mount at `target` read-only, and all that are mounted below. See mount_setattr(2).
+/// Makes the mount at `target` read-only, and all that are mounted below.
 ///
 /// # Errors
 /// `ENOSYS` before Linux 5.12.
 pub(crate) fn read_only(target: &Path) -> Result<()> {
+    set_attributes(target, libc::MOUNT_ATTR_RDONLY, "MOUNT_ATTR_RDONLY", "ro", "read-only, with all below")
+}
+
+/// Takes the meaning from devices and setuid programs of the mount at `target`, and below.
+///
+/// # Errors
+/// `ENOSYS` before Linux 5.12.
+pub(crate) fn no_devices(target: &Path) -> Result<()> {
+    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    let names = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV";
+    set_attributes(target, attributes, names, "nosuid,nodev", "its devices and setuid bits mean nothing")
+}
+
+/// mount_setattr(2), recursively.
+fn set_attributes(target: &Path, attr_set: u64, names: &str, options: &str, does: &str) -> Result<()> {
     let path = c_string(target.as_os_str().as_bytes())?;
-    let attributes =
-        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let attributes = libc::mount_attr { attr_set, attr_clr: 0, propagation: 0, userns_fd: 0 };
     let size = size_of_val(&attributes);
     let call = format_args!(
-        "mount_setattr(AT_FDCWD, {target:?}, AT_RECURSIVE, {{attr_set=MOUNT_ATTR_RDONLY, attr_clr=0, propagation=0, userns_fd=0}}, {size})"
+        "mount_setattr(AT_FDCWD, {target:?}, AT_RECURSIVE, {{attr_set={names}, attr_clr=0, propagation=0, userns_fd=0}}, {size})"
     );
-    let shell = format_args!("mount -o remount,bind,ro {}", target.display());
-    step(call, shell, "read-only, with all that is mounted below", || {
+    let shell = format_args!("mount -o remount,bind,{options} {}", target.display());
+    step(call, shell, does, || {
         // SAFETY: `path` ends with NUL, and of `attributes` the kernel reads `size` bytes.
         let returned = unsafe {
             let attributes = &raw const attributes;
@@ -155,18 +193,28 @@ pub(crate) fn read_only(target: &Path) -> Result<()> {
     })
 }
 
+/// The old root after pivot_root(2): held open, since the names in the new root, its `.old_root` too,
+/// belong to whoever has made it.
+pub struct OldRoot(OwnedFd);
+
 /// `pivot_root NEW_ROOT PUT_OLD`: NEW_ROOT becomes `/`, and what was `/` is at PUT_OLD, below it.
 /// Unlike after chroot(2), the old root can then be unmounted, and there is no way back to it.
 ///
 /// # Errors
 /// `EINVAL` if a mount that takes part is shared; `EBUSY` if the new root is no mount point.
-pub fn pivot_root(new_root: &Path, put_old: &Path) -> Result<()> {
+pub fn pivot_root(new_root: &Path, put_old: &Path) -> Result<OldRoot> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let call = format_args!("openat(AT_FDCWD, \"/\", O_PATH|O_DIRECTORY|O_CLOEXEC)");
+    let old_root = step(call, format_args!(""), "to find it again, whatever its name", || {
+        open("/", flags, Mode::empty())
+    })?;
     step(
         format_args!("pivot_root({new_root:?}, {put_old:?})"),
         format_args!("pivot_root {} {}", new_root.display(), put_old.display()),
         "what was / is below the new one",
         || nix::unistd::pivot_root(new_root, put_old),
     )
+    .map(|()| OldRoot(old_root))
     .map_err(|error| {
         error
             .hint_on(Errno::EINVAL, || match shared_mounts() {
@@ -199,17 +247,28 @@ pub fn chdir(directory: &str) -> Result<()> {
     )
 }
 
-/// `umount -l TARGET`: takes TARGET out of the tree at once, and lets it go when nobody uses it.
-///
-/// # Errors
-/// `EINVAL` if it is not a mount point.
-pub fn detach(target: &str) -> Result<()> {
-    step(
-        format_args!("umount2({target:?}, MNT_DETACH)"),
-        format_args!("umount -l {target}"),
-        "no way leads to the host's files any more",
-        || nix::mount::umount2(target, MntFlags::MNT_DETACH),
-    )
+impl OldRoot {
+    /// `mount --make-rprivate /.old_root`, so that nothing is unmounted on the host, and
+    /// `umount -l /.old_root`: takes it out of the tree at once, with all that is mounted below. By its
+    /// descriptor: a root whose /tmp is a link to /.old_root has had a tmpfs mounted over that name.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is not a mount point.
+    pub fn detach(self) -> Result<()> {
+        let number = self.0.as_raw_fd();
+        let nothing = format_args!(""); // on the slide it has a name
+        step(format_args!("fchdir({number})"), nothing, "where the host's files are", || fchdir(&self.0))?;
+        let shell = format_args!("mount --make-rprivate /{OLD_ROOT}");
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(Some("none"), Path::new("."), None, private, None, shell, Propagation::Private.does())?;
+        step(
+            format_args!("umount2(\".\", MNT_DETACH)"),
+            format_args!("umount -l /{OLD_ROOT}"),
+            "no way leads to the host's files any more",
+            || nix::mount::umount2(".", MntFlags::MNT_DETACH),
+        )?;
+        step(format_args!("chdir(\"/\")"), nothing, "back from there", || nix::unistd::chdir("/"))
+    }
 }
 
 /// mount(2). The text shows a null pointer as `NULL`, as strace does.

@@ -10,7 +10,7 @@ use crate::{
     Error, Result, cli, confine, idmap,
     netlink::{Address, Device, Reply, Request, Socket},
     process::{Child, changes, clone_hint, fork_keeper, namespaces, retry},
-    step::{beside, is_told, picture, step},
+    step::{awaits, beside, is_told, picture, step},
 };
 use nix::{
     errno::Errno,
@@ -186,6 +186,8 @@ pub struct Network<'a> {
     /// Through which the container learns its address, and that packets pass.
     told: OwnedFd,
     tell: Cell<Option<OwnedFd>>,
+    /// Whether the bridge was made in this run.
+    new_bridge: Cell<bool>,
 }
 
 /// Goes where the bridge will be: nowhere with `--net host`; with `--net private` into a user and a
@@ -213,7 +215,7 @@ pub fn enter(options: &Options) -> Result<Network<'_>> {
     let does = "through it the container learns its address";
     let (told, tell) =
         step(format_args!("pipe2(O_CLOEXEC)"), format_args!(""), does, || pipe2(OFlag::O_CLOEXEC))?;
-    Ok(Network { options, private, told, tell: Cell::new(Some(tell)) })
+    Ok(Network { options, private, told, tell: Cell::new(Some(tell)), new_bridge: Cell::new(false) })
 }
 
 /// The host's side while the container runs. Dropped, it waits until its part of the network has gone.
@@ -287,12 +289,19 @@ impl Network<'_> {
     fn keep(&self, child: &Child, mut stage: &UnixStream) -> Result<()> {
         if self.private {
             // There is nothing to remove, and it would keep the namespace from going.
-            let _ = set_pdeathsig(Signal::SIGKILL);
+            let text = format_args!("prctl(PR_SET_PDEATHSIG, SIGKILL)");
+            step(text, format_args!(""), "it goes with the stage", || set_pdeathsig(Signal::SIGKILL))?;
         }
         confine::keeper()?;
         let mut socket = Socket::open()?;
         let events = Socket::open_events()?;
-        let (made, address, number) = self.make(&mut socket, child)?;
+        let (made, address, number) = match self.make(&mut socket, child) {
+            Err(error) => {
+                self.leave_no_bridge(child);
+                return Err(error);
+            }
+            made => made?,
+        };
         picture(|| self.picture(child, &made, address, number));
         if number > 0 && forwarding_drops() {
             let bridge = &self.options.bridge;
@@ -303,8 +312,11 @@ impl Network<'_> {
             ));
         }
         let ours = [made.bridge.index.to_ne_bytes(), made.veth.index.to_ne_bytes()].concat();
-        let tell = self.tell.take();
-        if let (Some(tell), Ok(())) = (tell, stage.write_all(&ours)) {
+        if let Err(error) = stage.write_all(&ours) {
+            remove(&mut socket, &made)?;
+            return Err(Error::input(format!("write(socketpair): {error}")));
+        }
+        if let Some(tell) = self.tell.take() {
             let told = [&address.address.octets()[..], &[address.prefix]].concat();
             let _ = nix::unistd::write(&tell, &told);
             until_up(&events, &made); // closing the pipe says so
@@ -331,7 +343,10 @@ impl Network<'_> {
                 Err(error) if error.errno() == Some(Errno::ENODEV) => {
                     socket.request(&Request::delete(&veth))?;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let _ = remove(socket, &Made { bridge, veth, up });
+                    return Err(error);
+                }
                 Ok(_) => {
                     let mut made = Made { bridge, veth, up };
                     return match self.addresses(socket, &mut made.veth) {
@@ -354,15 +369,18 @@ impl Network<'_> {
         let show = Request::get_link(name);
         let link = match socket.link(&show) {
             Ok(link) if link.kind == "bridge" && link.group & !INDEX_BITS == MARK => link,
+            // The kernel is asked all the same, and it says no.
             Ok(_) => {
-                return Err(Error::new(
-                    Request::add_bridge(name, MARK, mac(address)).to_string(),
-                    Errno::EEXIST,
-                )
-                .hint(format!(
-                    "there is a link {name} already, which this stage did not make and leaves alone \
-                     (ip -d link show {name}): take another name with --bridge, or --net private"
-                )));
+                let made = socket.request(&Request::add_bridge(name, MARK, mac(address)));
+                self.new_bridge.set(made.is_ok()); // the other one has gone meanwhile
+                return made.map(|_| None).map_err(|error| {
+                    error.hint_on(Errno::EEXIST, || {
+                        format!(
+                            "there is a link {name} already, which this stage did not make and leaves alone \
+                             (ip -d link show {name}): take another name with --bridge, or --net private"
+                        )
+                    })
+                });
             }
             Err(error) if error.errno() == Some(Errno::ENODEV) => {
                 self.subnet_is_free(socket)?;
@@ -370,6 +388,7 @@ impl Network<'_> {
                     Err(error) if error.errno() == Some(Errno::EEXIST) => return Ok(None),
                     made => made.map_err(link_hint)?,
                 };
+                self.new_bridge.set(true);
                 match socket.link(&show) {
                     Ok(link) => link,
                     Err(error) if error.errno() == Some(Errno::ENODEV) => return Ok(None),
@@ -389,6 +408,19 @@ impl Network<'_> {
         Ok(Some((bridge, link.up)))
     }
 
+    /// After a failure half-way: the bridge that this run has made goes, unless others use it by now.
+    fn leave_no_bridge(&self, child: &Child) {
+        if self.new_bridge.get()
+            && let Ok(mut socket) = Socket::open()
+            && let Ok(link) = socket.link(&Request::get_link(&self.options.bridge))
+        {
+            let bridge = Device { index: link.index, name: link.name };
+            // A mark of our own takes a number that no link has.
+            let veth = Device { index: 1 << 23 | child.pid().as_raw().unsigned_abs(), name: String::new() };
+            let _ = remove(&mut socket, &Made { bridge, veth, up: false });
+        }
+    }
+
     /// Another link with our subnet would lose its traffic to the bridge: somebody's LAN perhaps.
     fn subnet_is_free(&self, socket: &mut Socket) -> Result<()> {
         let ours = self.options.bridge_addr;
@@ -401,9 +433,7 @@ impl Network<'_> {
             }
             match socket.link(&Request::get_index(index)) {
                 Ok(link) if link.group & !INDEX_BITS != MARK => {
-                    let bridge = Device { index: 0, name: String::new() };
-                    let call = Request::add_address(&bridge, ours.address, ours.prefix).to_string();
-                    return Err(Error::new(call, Errno::EADDRINUSE).hint(format!(
+                    return Err(Error::new(format!("--bridge-addr {ours}"), Errno::EADDRINUSE).hint(format!(
                         "the link {} has {theirs}, whose traffic would go to the bridge: take another subnet with \
                          --bridge-addr, or --net private",
                         link.name
@@ -499,7 +529,7 @@ impl Network<'_> {
         let mut told = [0; 5];
         let text = format_args!("read(pipe)");
         let does = "the address, which the host has chosen";
-        step(text, format_args!(""), does, || retry(|| read(&self.told, &mut told)))?;
+        awaits(text, does, || retry(|| read(&self.told, &mut told)))?;
         let [a, b, c, d, prefix] = told;
         let mut socket = Socket::open()?;
         let mut device = |name: &str| {
@@ -514,7 +544,7 @@ impl Network<'_> {
         socket.request(&Request::set_up_without_ipv6(&inside))?;
         // A link that is up passes packets a moment later. The first ping should be answered.
         let does = "the host has seen that packets pass";
-        step(text, format_args!(""), does, || retry(|| read(&self.told, &mut [0])))?;
+        awaits(text, does, || retry(|| read(&self.told, &mut [0])))?;
         Ok(())
     }
 }

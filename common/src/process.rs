@@ -7,7 +7,7 @@
 
 use crate::{
     Error, Result, cli,
-    step::{change, checked, inside, is_told, last_step, step},
+    step::{awaits, change, checked, inside, is_told, last_step, step},
 };
 use nix::{
     errno::Errno,
@@ -28,6 +28,7 @@ use std::{
     env,
     ffi::{CString, OsString},
     fmt, fs,
+    io::Read,
     os::{
         fd::{AsFd, OwnedFd},
         unix::ffi::{OsStrExt, OsStringExt},
@@ -140,7 +141,7 @@ fn exit(status: u8) -> ! {
 /// the child.
 fn wait_for_start(started: &OwnedFd) -> Result<()> {
     let text = format_args!("read(pipe)");
-    if step(text, format_args!(""), "the host has said: go on", || retry(|| read(started, &mut [0])))? == 0 {
+    if awaits(text, "the host has said: go on", || retry(|| read(started, &mut [0])))? == 0 {
         return Err(Error::reported(1)); // by the parent, whose end is closed
     }
     step(
@@ -346,7 +347,7 @@ fn close_on_exec() -> nix::Result<()> {
 /// Which file is missing or wrong, and the shell's exit status for it.
 fn exec_hint(error: Error, program: &Path) -> Error {
     let status = if error.errno() == Some(Errno::ENOENT) { 127 } else { 126 };
-    let head = fs::read(program).unwrap_or_default();
+    let head = head(program);
     let loader = interpreter(&head);
     error
         .with_status(status)
@@ -359,10 +360,21 @@ fn exec_hint(error: Error, program: &Path) -> Error {
             true => format!("{program:?} is a directory"),
             false => format!("{program:?} is not executable (chmod +x), or its directory cannot be entered"),
         })
-        .hint_on(Errno::ENOEXEC, || match (elf_machine(&head), elf_machine(&fs::read("/proc/self/exe").unwrap_or_default())) {
+        .hint_on(Errno::ENOEXEC, || match (elf_machine(&head), elf_machine(&self::head(Path::new("/proc/self/exe")))) {
             (Some(theirs), Some(ours)) if theirs != ours => format!("it is for {}, this kernel runs {}: the root file system is of another architecture", machine(theirs), machine(ours)),
             _ => "it is neither a program for this kernel nor a script that starts with #! and an interpreter".to_string(),
         })
+}
+
+/// The beginning of a file, if it is one: a FIFO in its place would be waited for.
+fn head(path: &Path) -> Vec<u8> {
+    let mut head = Vec::new();
+    if path.is_file()
+        && let Ok(file) = fs::File::open(path)
+    {
+        let _ = file.take(64 << 10).read_to_end(&mut head);
+    }
+    head
 }
 
 /// What the kernel loads first to run this file: the `#!` interpreter of a script, `PT_INTERP` of

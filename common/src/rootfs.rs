@@ -97,6 +97,13 @@ pub fn bind(root: &Root) -> Result<PathBuf> {
         }
         Root::Borrowed => lend()?,
     };
+    // Whoever has made the root could lead what is mounted there elsewhere, over the old root even.
+    for name in ["proc", "tmp"].map(|name| path.join(name)) {
+        if name.is_symlink() {
+            return Err(Error::new(format!("open({name:?}, O_DIRECTORY|O_NOFOLLOW)"), Errno::ENOTDIR)
+                .hint("a link, where the stage mounts something: a directory has to be there"));
+        }
+    }
     let old = path.join(OLD_ROOT);
     match make_directory(&old) {
         Err(error) if error.errno() == Some(Errno::EEXIST) => match fs::symlink_metadata(&old) {
@@ -122,10 +129,8 @@ fn lend() -> Result<PathBuf> {
     let host = |name: &str| Path::new("/").join(name);
     let libraries = entries("/").into_iter().filter(|name| name.starts_with("lib"));
     let lent = LENT.map(String::from).into_iter().chain(libraries).collect::<Vec<_>>();
-    let alternatives = LENT_ETC.map(|name| format!("etc/{name}"));
-    let devices = DEVICES.map(|name| format!("dev/{name}"));
 
-    mount::tmpfs(&root)?;
+    mount::tmpfs_of_root(&root)?;
     for name in ["proc", "tmp", "etc", "dev"] {
         make_directory(&root.join(name))?;
     }
@@ -140,28 +145,37 @@ fn lend() -> Result<PathBuf> {
             Err(_) => {}
         }
     }
-    for name in alternatives.iter().chain(&devices) {
-        let found = fs::metadata(host(name));
-        match found {
+    for name in &LENT_ETC.map(|name| format!("etc/{name}")) {
+        match fs::metadata(host(name)) {
             Ok(found) if found.is_dir() => make_directory(&root.join(name))?,
             Ok(_) => write(&root.join(name), "")?,
             Err(_) => continue,
         }
         mount::rbind(&host(name), &root.join(name))?;
+        mount::read_only(&root.join(name))?;
     }
-    for name in &alternatives {
-        if host(name).exists() {
-            mount::read_only(&root.join(name))?;
-        }
-    }
-    for (target, name) in [("/proc/self/fd", "fd"), ("fd/0", "stdin"), ("fd/1", "stdout"), ("fd/2", "stderr")]
-    {
-        link(OsStr::new(target), &root.join("dev").join(name))?;
-    }
+    devices(&root.join("dev"))?;
     write(&root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")?;
     write(&root.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n")?;
     write(&root.join("etc/hosts"), "127.0.0.1 localhost\n::1 localhost\n")?;
     Ok(root)
+}
+
+/// Puts the host's harmless devices into a directory. The mounts are read-only, which does not keep
+/// anybody from writing to the device, but from changing its owner and mode: the host has the same inode.
+pub(crate) fn devices(directory: &Path) -> Result<()> {
+    for (from, to) in DEVICES.map(|name| (Path::new("/dev").join(name), directory.join(name))) {
+        if from.exists() {
+            write(&to, "")?;
+            mount::rbind(&from, &to)?;
+            mount::read_only(&to)?;
+        }
+    }
+    for (target, name) in [("/proc/self/fd", "fd"), ("fd/0", "stdin"), ("fd/1", "stdout"), ("fd/2", "stderr")]
+    {
+        link(OsStr::new(target), &directory.join(name))?;
+    }
+    Ok(())
 }
 
 fn entries(directory: &str) -> Vec<String> {

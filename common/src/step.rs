@@ -126,6 +126,25 @@ pub(crate) fn step<T: Returned>(
     returned.map_err(|errno| Error::new(call.to_string(), errno))
 }
 
+/// As [`step`], for a call that waits for the other side, which may be waiting for the reader: so it
+/// does not wait for him, too.
+///
+/// # Errors
+/// As [`step`].
+pub(crate) fn awaits<T: Returned>(
+    call: fmt::Arguments<'_>,
+    does: &str,
+    run: impl FnOnce() -> nix::Result<T>,
+) -> Result<T> {
+    let returned = run();
+    if let Some(narrator) = NARRATOR.get()
+        && let Some(result) = show(&returned)
+    {
+        narrator.tell(call, Some(&result), format_args!(""), does);
+    }
+    returned.map_err(|errno| Error::new(call.to_string(), errno))
+}
+
 /// The last step of a process, execve(2), which does not return: told before.
 ///
 /// # Errors
@@ -298,7 +317,7 @@ impl Narrator {
     /// With `--step`: says what comes next, and waits for the reader's word at the terminal.
     fn wait(&self, call: fmt::Arguments<'_>, shell: fmt::Arguments<'_>, does: &str) -> Result<()> {
         let Some(pace) = &self.pace else { return Ok(()) };
-        if ready(&pace.hurry) {
+        if ready(&pace.hurry) || LIFELINE.get().is_some_and(ready) {
             return Ok(());
         }
         let (label, pid) = (self.label(), PROCESS.load(Relaxed));
@@ -329,8 +348,11 @@ impl Pace {
         }
         let mut line = [0; 80];
         match read(&self.terminal, &mut line) {
-            Ok(0) | Err(_) => Err(Error::stopped(call.to_string())),
-            Ok(_) if line[0] == b'q' => Err(Error::stopped(call.to_string())),
+            Ok(length) if length == 0 || line[0] == b'q' => {
+                let _ = write(&self.hurry_up, b"q"); // cleaning up asks nothing
+                Err(Error::stopped(call.to_string()))
+            }
+            Err(_) => Err(Error::stopped(call.to_string())),
             Ok(_) if line[0] == b'c' => {
                 let _ = write(&self.hurry_up, b"c");
                 Ok(())

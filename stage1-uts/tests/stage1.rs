@@ -103,3 +103,8 @@ fn explains_what_changed() {
 fn explains_what_the_script_does() {
     explain::agrees_with_the_script(STAGE, "1-uts.sh", &root(), &[]);
 }
+
+#[test]
+fn explains_for_free_when_off() {
+    explain::is_free_when_off(STAGE, &root(), &[]);
+}

@@ -122,3 +122,17 @@ fn explains_what_changed() {
 fn explains_what_the_script_does() {
     explain::agrees_with_the_script(STAGE, "2-user.sh", &callers(), &[]);
 }
+
+#[test]
+fn explains_for_free_when_off() {
+    explain::is_free_when_off(STAGE, &callers(), &[]);
+}
+
+#[test]
+fn steps() {
+    for caller in callers() {
+        explain::steps_to_the_prompt(STAGE, caller, &[]);
+        explain::steps_at_the_terminal(STAGE, caller);
+        explain::can_be_stopped(STAGE, caller, &[], &["pipe#(", "write(/proc/", "sethostname("]);
+    }
+}

@@ -120,3 +120,8 @@ fn explains_what_changed() {
 fn explains_what_the_script_does() {
     explain::agrees_with_the_script(STAGE, "3-pid.sh", &callers(), &[]);
 }
+
+#[test]
+fn explains_for_free_when_off() {
+    explain::is_free_when_off(STAGE, &callers(), &[]);
+}

@@ -52,12 +52,11 @@ fn container(args: &Args, root: &rootfs::Root) -> Result<Infallible> {
     mount::propagation("/", mount::Propagation::Private)?;
     let root = rootfs::bind(root)?;
     mount::proc(&root.join("proc"))?;
-    mount::pivot_root(&root, &root.join(rootfs::OLD_ROOT))?;
+    let old_root = mount::pivot_root(&root, &root.join(rootfs::OLD_ROOT))?;
     mount::chdir("/")?;
     mount::tmpfs(Path::new("/tmp"))?;
     rootfs::write(Path::new("/tmp/leopard.txt"), "leopard\n")?;
-    mount::propagation("/.old_root", mount::Propagation::Private)?;
-    mount::detach("/.old_root")?;
+    old_root.detach()?;
     args.command.exec()
 }
 

@@ -184,6 +184,25 @@ fn a_root_that_is_the_current_directory() {
     }
 }
 
+/// A root whose /tmp is a link to /.old_root would have the tmpfs there, and that detached in place of
+/// the host's files.
+#[test]
+fn a_root_that_leads_elsewhere() {
+    for (name, target) in [("tmp", "/.old_root"), ("tmp", "/.old_root/tmp"), ("proc", "/mnt")] {
+        for caller in callers() {
+            let root = open_directory();
+            let path = root.path().display();
+            let prepare = format!(
+                "cp -a {}/. {path}; rmdir {path}/{name}; ln -s {target} {path}/{name}",
+                busybox().display()
+            );
+            let run = Run::new(STAGE, caller).prepare(&prepare);
+            let message = run.failure(1, &["--rootfs", root.path().to_str().unwrap()]);
+            assert!(message.contains(&format!("/{name}\", O_DIRECTORY|O_NOFOLLOW): ENOTDIR: ")), "{message}");
+        }
+    }
+}
+
 #[test]
 fn roots_that_cannot_be() {
     for caller in callers() {
@@ -255,4 +274,9 @@ fn explains_what_changed() {
 #[test]
 fn explains_what_the_script_does() {
     explain::agrees_with_the_script(STAGE, "4-mount.sh", &callers(), &[]);
+}
+
+#[test]
+fn explains_for_free_when_off() {
+    explain::is_free_when_off(STAGE, &callers(), &busybox_options());
 }

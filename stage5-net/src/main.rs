@@ -58,14 +58,14 @@ fn container(args: &Args, root: &rootfs::Root, network: &network::Network) -> Re
     mount::propagation("/", args.propagation)?;
     mount::propagation("/", mount::Propagation::Private)?;
     let root = rootfs::bind(root)?;
+    args.confine.own_devices(&root)?;
     mount::proc(&root.join("proc"))?;
     args.confine.mask_proc(&root.join("proc"))?;
-    mount::pivot_root(&root, &root.join(rootfs::OLD_ROOT))?;
+    let old_root = mount::pivot_root(&root, &root.join(rootfs::OLD_ROOT))?;
     mount::chdir("/")?;
     mount::tmpfs(Path::new("/tmp"))?;
     rootfs::write(Path::new("/tmp/leopard.txt"), "leopard\n")?;
-    mount::propagation("/.old_root", mount::Propagation::Private)?;
-    mount::detach("/.old_root")?;
+    old_root.detach()?;
     network.up()?;
     args.confine.drop_privileges()?;
     args.command.exec()

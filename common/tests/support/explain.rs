@@ -9,12 +9,16 @@
 
 use crate::support::{Caller, Run, USER, busybox, open_directory, reachable, text};
 use nix::unistd::geteuid;
+use rexpect::{ReadUntil, session::PtySession};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt, fs,
     os::unix::fs::PermissionsExt,
-    process::Output,
+    process::{Command, Output, Stdio},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    thread,
+    time::Duration,
 };
 
 /// A system call in the words of the explanation; without a result, one that is about to be made.
@@ -233,7 +237,7 @@ fn follow<'a>(
                 let set = |name| arguments.split_once(name).unwrap().1.split([',', '}']).next().unwrap();
                 let permitted = set("permitted=");
                 assert_eq!((set("effective="), set("inheritable=")), (permitted, "0"));
-                format!("capset({})", permitted.replace("1<<CAP_", ""))
+                format!("capset({})", permitted.trim_start_matches('0').replace("1<<CAP_", ""))
             }
             "seccomp" => format!("{}}})", line.call.split(", filter=").next().unwrap()),
             _ if STEPS.split(' ').any(|step| step == name) => line.call.clone(),
@@ -253,8 +257,8 @@ fn follow<'a>(
 /// that makes one of them has to tell it.
 const STEPS: &str = "chdir chmod chown chroot clone3 close_range fchdir fchmod fchmodat fchown fchownat \
     fork fsconfig fsmount fsopen ftruncate link linkat mkdir mkdirat mknod mknodat mount move_mount open_tree \
-    pivot_root rename renameat2 rmdir setdomainname sethostname setns symlink symlinkat umount2 unlink unlinkat \
-    unshare vfork";
+    pivot_root rename renameat2 rmdir setdomainname setgid setgroups setresgid setresuid setuid sethostname \
+    setns symlink symlinkat umount umount2 unlink unlinkat unshare vfork";
 
 /// The flags of openat(2) are a set, and O_RDONLY is 0.
 fn flags_sorted(call: &str) -> String {
@@ -640,6 +644,12 @@ const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         stages: &[5],
+        told: &["setpriv --no-new-privs"],
+        by_hand: &[],
+        reason: "who makes the network and removes it, beside the container, keeps no right but that",
+    },
+    Difference {
+        stages: &[5],
         told: &["ip link show dev br0", "ip link show dev br0", "ip -4 addr show"],
         by_hand: &["ip link show br0", "ip link show veth0", "ip link show veth1"],
         reason: "both look first whether the names are free; the stage whether the subnet is, too, and again for the number of what it made",
@@ -770,4 +780,264 @@ fn plain(command: &str) -> String {
         *word = parts.join("/");
     }
     words.join(" ")
+}
+
+/// Without the option nothing is told, and the same calls are made but for those that tell.
+pub(crate) fn is_free_when_off(program: &str, callers: &[Caller], options: &[&str]) {
+    /// Writing the lines, and reading what to tell; memory for both.
+    const TELLING: &str = "write readlink getpid openat statx fstat newfstatat lseek read close fcntl brk \
+        mmap munmap mremap";
+    for &caller in callers {
+        let run = |explain: &[&str]| {
+            let watched = watch(program, caller, "", &[], &[explain, options, &["--", "true"]].concat());
+            assert!(watched.output.status.success(), "{:?}", watched.output);
+            watched
+        };
+        let (off, on) = (run(&[]), run(&["--explain=json"]));
+        let said = text(&on.output.stderr);
+        let notes = said.lines().filter(|line| !line.starts_with('{')).collect::<Vec<_>>();
+        assert_eq!(text(&off.output.stderr).lines().collect::<Vec<_>>(), notes);
+        assert_eq!(off.processes.len(), on.processes.len());
+        for (off, on) in off.processes.iter().zip(&on.processes) {
+            assert!(off.narration.is_empty() && !on.narration.is_empty());
+            for name in off.counts.keys().chain(on.counts.keys()) {
+                let [off, on_count] = [off, on].map(|process| process.counts.get(name).copied().unwrap_or(0));
+                match name.as_str() {
+                    "write" => assert_eq!(on_count - off, on.narration.len(), "{}", on.side),
+                    // How many events arrive, and when the child's end is noticed, is the kernel's; and
+                    // whether there is a terminal, the picture of the network asks, too.
+                    "recvmsg" | "wait4" | "ioctl" => {}
+                    _ if TELLING.split(' ').any(|telling| telling == name) => {
+                        assert!(off <= on_count, "{} {name}: {off} {on_count}", on.side);
+                    }
+                    _ => assert_eq!(off, on_count, "{} {name}", on.side),
+                }
+            }
+        }
+    }
+}
+
+/// A stage on a terminal of its own, with a person who reads along.
+struct Reader {
+    terminal: PtySession,
+    /// In the environment of all its processes, and of no other.
+    mark: String,
+    /// What was read before.
+    before: String,
+}
+
+/// What ends a wait for the stage.
+const NEXT: &str = "q stops\r\n";
+
+impl Reader {
+    /// Starts the stage in a shell that runs `script`, says how it ended, and which links are left.
+    fn new(program: &str, caller: Caller, script: &str, arguments: &[&str]) -> Self {
+        let all = format!(
+            "trap : INT; {script}; status=$?
+            for i in $(seq 50); do links=$(ip -o link | grep -v ' lo: '); [ \"$links\" ] || break; sleep 0.2; done
+            echo \"status $status, links left: $links.\""
+        );
+        let run = Run::new(program, caller).under(&["sh", "-c", &all, "sh"]);
+        let mut command = run.alone(&[&["--step"], arguments].concat());
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let mark = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
+        command.env("LEOPARD", &mark).env("NO_COLOR", "1").stdin(Stdio::inherit());
+        let terminal = rexpect::session::spawn_command(command, Some(60_000)).unwrap();
+        Self { terminal, mark, before: String::new() }
+    }
+
+    /// What is said until the next question, or until `end`; and whether it was the question.
+    fn read(&mut self, end: &str) -> (String, bool) {
+        let ends = [NEXT, end].map(|end| ReadUntil::String(end.into()));
+        let (said, found) = self
+            .terminal
+            .exp_any(ends.into())
+            .unwrap_or_else(|error| panic!("{error}, after {}", self.before));
+        self.before.clone_from(&said);
+        (said, found == NEXT)
+    }
+
+    /// Answers `times` questions with Enter, ahead of them, and waits for the next, which is returned.
+    fn enter(&mut self, times: usize) -> String {
+        self.terminal.send(&"\n".repeat(times)).unwrap();
+        self.terminal.flush().unwrap();
+        for _ in 0..times {
+            assert!(self.read("status ").1);
+        }
+        let (said, asked) = self.read("status ");
+        assert!(asked, "{said}");
+        said
+    }
+
+    /// The end of the stage, with this status, and nothing left of it.
+    fn ends(mut self, status: u8) -> String {
+        let (said, asked) = self.read("status ");
+        assert!(!asked, "asked at its end: {said}");
+        self.terminal.exp_string(&format!("{status}, links left: .\r\n")).unwrap();
+        self.terminal.exp_eof().unwrap();
+        let environment = format!("LEOPARD={}\0", self.mark);
+        let left = || {
+            let processes = fs::read_dir("/proc").unwrap().flatten();
+            let mut all =
+                processes.map(|process| fs::read(process.path().join("environ")).unwrap_or_default());
+            all.any(|all| all.windows(environment.len()).any(|part| part == environment.as_bytes()))
+        };
+        for _ in 0..500 {
+            if !left() {
+                return said;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        panic!("a process is left: {said}");
+    }
+}
+
+/// The side and the call of a line `host      next: call    # …`.
+fn next(said: &str) -> (String, String) {
+    let line = said.lines().rev().find(|line| line.contains(" next: ")).unwrap();
+    let (side, call) = line.split_once(" next: ").unwrap();
+    (side.trim().into(), call.split("    # ").next().unwrap().into())
+}
+
+/// What `--step` asks for, from the explanation: first the host's steps, then the container's. Whoever
+/// waits for the other side does not wait for the reader, too; and nobody does at the end, when the
+/// network is removed.
+fn questions(program: &str, caller: Caller, options: &[&str]) -> Vec<(String, String)> {
+    let explained = text(&Run::new(program, caller).output(&[&["--explain=json"], options].concat()).stderr);
+    let fields = explained.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let steps = fields.filter(|fields| fields["kind"] == "step").map(|fields| {
+        let [side, call] = ["side", "call"].map(|name| fields[name].as_str().unwrap());
+        (side.to_string(), number_free(call))
+    });
+    let (mut host, container) = steps.partition::<Vec<_>, _>(|(side, _)| side == "host");
+    let last = host.iter().position(|(_, call)| call == "write(pipe)").unwrap();
+    host.truncate(last + 1);
+    // Which of the two is faster to tell, the new process or who forked it, is chance.
+    if let Some(fork) = host.iter().position(|(_, call)| call == "fork()") {
+        let fork = host.remove(fork);
+        let maps = host.iter().rposition(|(_, call)| call.starts_with("write(/proc/#/gid_map")).unwrap();
+        host.insert(maps + 1, fork);
+    }
+    [host, container].concat().into_iter().filter(|(_, call)| call != "read(pipe)").collect()
+}
+
+/// From the first line to the command's prompt, with Enter: each step is done before the next is
+/// asked for.
+pub(crate) fn steps_to_the_prompt(program: &str, caller: Caller, options: &[&str]) {
+    let mut reader = Reader::new(program, caller, "\"$@\"", options);
+    let (mut asked, mut looked) = (Vec::<(String, String)>::new(), vec![]);
+    loop {
+        let (said, more) = reader.read("\n-> ");
+        assert_eq!(said.matches(" next: ").count(), usize::from(more), "one question at a time: {said}");
+        if let Some((side, call)) = asked.last()
+            && !["fork()", "write(pipe)"].contains(&call.as_str())
+        // the other process may be faster
+        {
+            assert!(said.contains(&format!("{side:<9} {call}")), "{call} was done: {said}");
+        }
+        if let Some((_, look)) = said.split_once("look at process ") {
+            looked.push(look_at(look, asked.is_empty()));
+        }
+        if !more {
+            break;
+        }
+        asked.push(next(&said));
+        reader.terminal.send_line("").unwrap();
+    }
+    let asked = asked.into_iter().map(|(side, call)| (side, number_free(&call))).collect::<Vec<_>>();
+    assert_eq!(asked, questions(program, caller, options));
+    let container = looked.last().unwrap();
+    assert!(looked.len() >= 2 && looked[..looked.len() - 1].iter().all(|uts| uts != container), "{looked:?}");
+    reader.terminal.send_line("exit").unwrap();
+    reader.ends(0);
+}
+
+/// Without the numbers of processes, links and descriptors.
+fn number_free(call: &str) -> String {
+    let parts = call.split(|c: char| c.is_ascii_digit()).collect::<Vec<_>>();
+    let mut free = String::new();
+    for (at, part) in parts.iter().enumerate() {
+        if at > 0 && (!part.is_empty() || at + 1 == parts.len()) {
+            free.push('#');
+        }
+        free.push_str(part);
+    }
+    free
+}
+
+/// Does what `N from another terminal: ls -l …; lsns …; nsenter …` says; returns the UTS namespace.
+fn look_at(said: &str, first: bool) -> String {
+    let line = said.lines().next().unwrap();
+    let (process, commands) = line.split_once(" from another terminal: ").unwrap();
+    let uts = fs::read_link(format!("/proc/{process}/ns/uts")).unwrap().display().to_string();
+    let commands = commands.split("; ").collect::<Vec<_>>();
+    assert!(commands.len() == 3 && commands.iter().all(|command| command.contains(process)), "{line}");
+    for command in commands {
+        let enters = command.starts_with("nsenter ");
+        let script = if enters { format!("{command} readlink /proc/self/ns/uts") } else { command.into() };
+        // An ordinary user may enter what is his, and that the host's processes are not.
+        if enters && first && !geteuid().is_root() {
+            continue;
+        }
+        // lsns reads all of /proc, and gives up when a process ends meanwhile, whichever it is.
+        let look = || Command::new("sh").args(["-c", &script]).output().unwrap();
+        let again = (0..20).map(|_| look()).find(|output| output.status.success());
+        let output = again.unwrap_or_else(look);
+        assert!(output.status.success(), "{script}: {output:?}");
+        let seen = text(&output.stdout);
+        assert!(!enters || seen.trim() == uts, "{seen} {uts}");
+        assert!(seen.lines().count() >= if enters { 1 } else { 7 }, "{script}: {seen}");
+    }
+    uts
+}
+
+/// `c`, `q` and Ctrl-C, when these calls come next.
+pub(crate) fn can_be_stopped(program: &str, caller: Caller, options: &[&str], calls: &[&str]) {
+    let questions = questions(program, caller, options);
+    let start = |call: &str| {
+        let question = questions.iter().position(|(_, asked)| asked.starts_with(call)).unwrap();
+        let mut reader = Reader::new(program, caller, "\"$@\"", options);
+        let call = next(&reader.enter(question)).1;
+        assert_eq!(number_free(&call), questions[question].1);
+        (reader, call)
+    };
+    let goes_on = |call| {
+        let (mut reader, _) = start(call);
+        reader.terminal.send_line("c").unwrap();
+        let (said, asked) = reader.read("\n-> ");
+        assert!(!asked && !said.contains(" next: "), "asked after c: {said}");
+        reader.terminal.send_line("exit 3").unwrap();
+        reader.ends(3);
+    };
+    let quits = |call| {
+        let (mut reader, call) = start(call);
+        reader.terminal.send_line("q").unwrap();
+        let said = reader.ends(130);
+        assert!(said.contains(&format!(": stopped before {call}\r\n")), "{call}: {said}");
+    };
+    let is_interrupted = |call| {
+        let (mut reader, _) = start(call);
+        reader.terminal.send_control('c').unwrap();
+        reader.ends(130);
+    };
+    thread::scope(|scope| {
+        for &call in calls {
+            scope.spawn(move || goes_on(call));
+            scope.spawn(move || quits(call));
+            scope.spawn(move || is_interrupted(call));
+        }
+    });
+}
+
+/// The reader's Enter comes from the terminal, stdin is the command's; without a terminal it is said.
+pub(crate) fn steps_at_the_terminal(program: &str, caller: Caller) {
+    let mut reader = Reader::new(program, caller, "echo spots | \"$@\"", &["--", "cat"]);
+    reader.enter(1);
+    reader.terminal.send_line("c").unwrap();
+    let (said, asked) = reader.read("\nspots\r\n");
+    assert!(!asked, "{said}");
+    reader.ends(0);
+    let message = Run::new(program, caller).under(&["setsid", "-w"]).failure(1, &["--step", "true"]);
+    assert!(message.contains("open(\"/dev/tty\", O_RDWR|O_CLOEXEC): ENXIO: "), "{message}");
+    assert!(message.contains("\nhint: ") && message.contains("--explain"), "{message}");
 }
