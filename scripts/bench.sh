@@ -46,28 +46,39 @@ case $mode in
     page) python3 -c 'import matplotlib' 2>/dev/null || fail 'python3 has no matplotlib (package python3-matplotlib)' ;;
 esac
 
-# A network, mounts and processes of its own: with this shell, the first process there, everything goes.
+# A network, mounts and processes of its own: with this shell, the first process there, everything goes. The
+# small environment, and the paths below, are the same on every machine: both are work for execve(2) and
+# for whoever resolves a path.
 if [ "${BENCH_HOST-}" != "$PPID" ]; then
-    # Every program gets the same, small environment: its size is work for execve(2).
-    tmp=$(mktemp -d)
-    trap 'rm -rf --one-file-system "$tmp"' EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM
+    if [ "$mode" = growth ] || [ "$mode" = page ]; then
+        # For a thousand containers two limits of the kernel, which hold for all network namespaces, are raised
+        # for the time of the run, as in scale.sh, which tells more of them.
+        neighbours=/proc/sys/net/ipv4/neigh/default/gc_thresh3 queue=/proc/sys/net/core/netdev_max_backlog
+        old_neighbours=$(cat $neighbours) old_queue=$(cat $queue)
+        trap 'echo "$old_neighbours" >$neighbours; echo "$old_queue" >$queue' EXIT
+        trap 'exit 130' INT
+        trap 'exit 143' TERM
+        ((old_neighbours > 16384)) || echo 16384 >$neighbours
+        ((old_queue > 100000)) || echo 100000 >$queue
+    fi
     # shellcheck disable=SC2016 # expanded inside
-    env -i PATH="$PATH" LC_ALL=C TMPDIR="$tmp" STAGE_BIN_DIR="$bin" \
-        unshare --net --mount --pid --fork --kill-child --mount-proc \
+    env -i PATH="$PATH" LC_ALL=C STAGE_BIN_DIR="$bin" unshare --net --mount --pid --fork --kill-child --mount-proc \
         sh -c 'BENCH_HOST=$$ "$@"; exit $?' sh "$scripts/bench.sh" "$@"
     exit
 fi
-tmp=$TMPDIR
-cd -- "$tmp"
+mount -t tmpfs -o mode=755 tmpfs /mnt
+mkdir /mnt/bin /mnt/work /mnt/root
+mount --bind "$bin" /mnt/bin
+cd /mnt/work
+export TMPDIR=/mnt/work
 report() { python3 "$scripts/bench/report.py" "$@"; }
 cc -O2 -o floor "$scripts/floor.c"
 cc -O2 -static -o floor-static "$scripts/floor.c" || cp floor floor-static
-rootfs=$tmp/rootfs
+rootfs=/mnt/root
 "$scripts/rootfs.sh" --from busybox "$rootfs" >log 2>&1 || { cat log >&2; fail 'no root file system'; }
 
-stages=('' "$bin/stage1-uts" "$bin/stage2-user" "$bin/stage3-pid" "$bin/stage4-mount --rootfs $rootfs" "$bin/stage5-net --rootfs $rootfs --net")
+stages=('' /mnt/bin/stage1-uts /mnt/bin/stage2-user /mnt/bin/stage3-pid "/mnt/bin/stage4-mount --rootfs $rootfs"
+    "/mnt/bin/stage5-net --rootfs $rootfs --net")
 flags=('' -u -uUr '-uUrpf --mount-proc' '-uUrpfm --mount-proc' '-uUrpfmn --mount-proc')
 
 # The peers. Each must run /bin/true once to take part.
@@ -89,7 +100,7 @@ find_peers() {
             fi
             case $name in
                 runc | crun | youki)
-                    bundle=$tmp/$name-$n
+                    bundle=$PWD/$name-$n
                     mkdir "$bundle"
                     if ! (cd "$bundle" && "$program" spec) >/dev/null 2>error; then
                         missing+=("$name ($(tail -n 1 error))")
@@ -115,9 +126,9 @@ find_peers() {
 bubblewrap bwrap $bubblewrap --as-pid-1
 bubblewrap+init bwrap $bubblewrap
 hakoniwa hakoniwa hakoniwa run $hakoniwa_net --rootfs $rootfs --hostname leopard --tmpfs /tmp --
-runc runc runc --root $tmp/run-runc
-crun crun crun --root $tmp/run-crun
-youki youki youki --root $tmp/run-youki
+runc runc runc --root $PWD/run-runc
+crun crun crun --root $PWD/run-crun
+youki youki youki --root $PWD/run-youki
 END
     done
 }
@@ -134,9 +145,17 @@ race() {
             at=$(((i + 2 * round) % ${#pairs[@]}))
             arguments+=(-n "${pairs[at]}" "${pairs[at + 1]}")
         done
-        hyperfine -N --style none -w 1 -r "$each" ${settle:+-p "sleep $settle"} \
-            --export-json "race-$group-$round.json" "${arguments[@]}" >log 2>&1 || { cat log >&2; fail "group $group"; }
+        hyperfined "race-$group-$round.json" -u LC_ALL LANG=C.UTF-8 "${arguments[@]}"
+        # unshare(1) loads the locale for its messages, as of most who have one; here once more without.
+        [ "${pairs[2]-}" != unshare ] || hyperfined "race-$group-$round+.json" LC_ALL=C -n "unshare, LC_ALL=C" "${pairs[3]}"
     done
+}
+hyperfined() { # hyperfined FILE ENVIRONMENT... -n NAME COMMAND...
+    local file=$1 environment=()
+    shift
+    until [ "$1" = -n ]; do environment+=("$1"); shift; done
+    env "${environment[@]}" hyperfine -N --style none -w 1 -r "$each" ${settle:+-p "sleep $settle"} --export-json "$file" "$@" >log 2>&1 ||
+        { cat log >&2; fail "$file"; }
 }
 
 true=$(type -P true)
@@ -145,8 +164,8 @@ times() {
     rounds=20 each=$(((runs + 19) / 20)) settle=''
     if [ -n "$quick" ]; then rounds=1 each=$runs; fi
     for n in 1 2 3; do
-        race $n stage "${stages[n]} $true" unshare "unshare ${flags[n]} $true" floor "$tmp/floor $n / $true" \
-            'floor, static' "$tmp/floor-static $n / $true"
+        race $n stage "${stages[n]} $true" unshare "unshare ${flags[n]} $true" floor "$PWD/floor $n / $true" \
+            'floor, static' "$PWD/floor-static $n / $true"
     done
     local rivals=()
     for name in bubblewrap bubblewrap+init hakoniwa; do
@@ -154,14 +173,14 @@ times() {
     done
     # The command is the root file system's own, for unshare too, which leaves the root as it is.
     race 4 stage "${stages[4]} /bin/true" unshare "unshare ${flags[4]} $rootfs/bin/true" \
-        floor "$tmp/floor 4 $rootfs /bin/true" 'floor, static' "$tmp/floor-static 4 $rootfs /bin/true" "${rivals[@]}"
+        floor "$PWD/floor 4 $rootfs /bin/true" 'floor, static' "$PWD/floor-static 4 $rootfs /bin/true" "${rivals[@]}"
     # What takes a hundred times as long, fewer times; and only after what the run before has left
     # to the kernel, which takes network namespaces down in the background, is done.
     rivals=()
     for name in bubblewrap bubblewrap+init hakoniwa runc crun youki; do
         [ -z "${peer[${name}5]-}" ] || rivals+=("$name" "${peer[${name}5]}")
     done
-    rounds=20 each=$(((runs + 99) / 100)) settle=0.05
+    rounds=20 each=$(((runs + 99) / 100)) settle=0.1
     if [ -n "$quick" ]; then rounds=1 each=$runs settle=''; fi
     local slow=()
     for name in runc crun youki; do
@@ -170,8 +189,8 @@ times() {
     [ ${#slow[@]} = 0 ] || race 4-oci stage "${stages[4]} /bin/true" 'by hand' "${by_hand[4]} /bin/true" "${slow[@]}"
     race 5 'stage, host' "${stages[5]} host /bin/true" 'stage, private' "${stages[5]} private /bin/true" \
         'by hand' "${by_hand[5]} /bin/true" unshare "unshare ${flags[5]} $rootfs/bin/true" \
-        'floor, host' "$tmp/floor 5 $rootfs /bin/true" 'floor, static, host' "$tmp/floor-static 5 $rootfs /bin/true" \
-        'floor, private' "$tmp/floor 6 $rootfs /bin/true" 'floor, static, private' "$tmp/floor-static 6 $rootfs /bin/true" \
+        'floor, host' "$PWD/floor 5 $rootfs /bin/true" 'floor, static, host' "$PWD/floor-static 5 $rootfs /bin/true" \
+        'floor, private' "$PWD/floor 6 $rootfs /bin/true" 'floor, static, private' "$PWD/floor-static 6 $rootfs /bin/true" \
         "${rivals[@]}"
 }
 
@@ -187,9 +206,9 @@ weigh() {
         sleep 0.2 # the keeper of the network has work to do still
         pids=$(descendants $!)
         for pid in $pids; do
-            [ "$(cat "/proc/$pid/comm")" = sleep ] || cat "/proc/$pid/smaps_rollup" 2>/dev/null | awk -v row="$group	$name" '
+            [ "$(cat "/proc/$pid/comm")" = sleep ] || awk -v row="$group	$name" '
                 $1 == "Rss:" { rss = $2 } $1 == "Pss:" { pss = $2 } $1 == "Private_Dirty:" { dirty = $2 }
-                END { if (rss) print row "\t" rss "\t" pss "\t" dirty }'
+                END { if (rss) print row "\t" rss "\t" pss "\t" dirty }' "/proc/$pid/smaps_rollup" 2>log || [ ! -e "/proc/$pid" ] # it has ended
         done >>memory
         pkill -KILL -x sleep || :
     else
@@ -198,7 +217,7 @@ weigh() {
     fi
     exec 3<&-
     rm up
-    wait $! || :
+    { wait $! || :; } 2>log # "Killed" is no news here
 }
 descendants() {
     local pid
@@ -225,9 +244,9 @@ memory() {
     weigh 5 unshare "unshare ${flags[5]} --fork"
     for name in runc crun youki; do
         [ -n "${peer[${name}5]-}" ] || continue
-        report command "$tmp/$name-5/config.json" sh -c 'echo up; exec sleep 1000'
+        report command "$PWD/$name-5/config.json" sh -c 'echo up; exec sleep 1000'
         weigh 5 $name "${peer[${name}5]}" ''
-        report command "$tmp/$name-5/config.json" /bin/true
+        report command "$PWD/$name-5/config.json" /bin/true
     done
 }
 
@@ -270,7 +289,7 @@ sizes() {
     local n name program
     : >sizes
     for n in 1-uts 2-user 3-pid 4-mount 5-net; do
-        stat -L -c "${n%-*}	stage	%s" "$bin/stage$n" >>sizes
+        stat -L -c "${n%-*}	stage	%s" "/mnt/bin/stage$n" >>sizes
     done
     for name in unshare bubblewrap=bwrap hakoniwa runc crun youki; do
         program=$(command -v "${name#*=}") || continue
@@ -302,17 +321,180 @@ compiler() {
         "$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d ' ' -f 2 || echo unknown)"
 }
 
+# The counts: of each stage, in a PID namespace of its own, so that its children's pids have the same digits.
+# The library's choice among its versions of memcpy(3) is the processor's otherwise, and a "rep" instruction
+# would count for each byte.
+tunables=glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX512BW,-AVX2,-AVX,-ERMS,-FSRM,-BMI2
+tunables=$tunables:glibc.cpu.x86_rep_movsb_threshold=1000000000:glibc.cpu.x86_rep_stosb_threshold=1000000000
+counted=(1-uts 2-user 3-pid 4-mount 5-net-host 5-net-private)
+counts() {
+    local at n pids=() command
+    cc -O2 -o count "$scripts/bench/count.c"
+    for at in "${!counted[@]}"; do
+        n=$((at < 5 ? at + 1 : 5)) command=${stages[n]}
+        [ $n != 5 ] || command="$command ${counted[at]##*-}"
+        # shellcheck disable=SC2086 # a list of words
+        unshare --net --pid --fork --kill-child --mount-proc timeout -k 1 300 \
+            env -i PATH=/bin GLIBC_TUNABLES=$tunables "$PWD/count" $command /bin/true 3>"count-$at" 2>"count-$at.log" &
+        pids[at]=$!
+    done
+    {
+        echo '# What a stage does before its command runs: system calls, and instructions of its own (not the kernel'\''s).'
+        echo '# Compared by "scripts/bench.sh --counts", written by "scripts/bench.sh --counts --update".'
+        echo "# $(compiler)"
+        for at in "${!counted[@]}"; do
+            wait "${pids[at]}" || { cat "count-$at.log" >&2; fail "cannot count stage ${counted[at]}"; }
+            read -r instructions calls <"count-$at"
+            printf '%-20s %4d system calls %8d instructions\n' "stage${counted[at]}" "$calls" "$instructions"
+        done
+    } >counts
+}
+
+# Where the time of a start goes: each system call's begin and end, and who runs when, from the kernel's own
+# trace, whose cost is below a microsecond an event (strace(1) stops the process twice for each call).
+where() {
+    local at n name program trace=/mnt/trace/instances/bench-$$ events event
+    mkdir -p /mnt/trace
+    mount -t tracefs tracefs /mnt/trace 2>log || { cat log >&2; fail 'no trace without CONFIG_FTRACE'; }
+    mkdir "$trace"
+    # shellcheck disable=SC2064 # this one, whatever the variable is then
+    trap "echo 0 >$trace/tracing_on; rmdir $trace" EXIT
+    echo 0 >"$trace/tracing_on"
+    echo 32768 >"$trace/buffer_size_kb"
+    events=(raw_syscalls/sys_enter raw_syscalls/sys_exit sched/sched_switch sched/sched_process_fork sched/sched_process_exec)
+    [ ! -d "$trace/events/exceptions/page_fault_user" ] || events+=(exceptions/page_fault_user)
+    for event in "${events[@]}"; do echo 1 >"$trace/events/$event/enable"; done
+    echo '#include <sys/syscall.h>' | cc -E -dM - | sed -n 's/^#define __NR_\([a-z0-9_]*\) \([0-9]*\)$/\2\t\1/p' >syscalls
+    : >where-names
+    for at in "${!counted[@]}" 6 7; do
+        n=$((at < 5 ? at + 1 : 5)) name=stage${counted[at]-}
+        program="${stages[n]} /bin/true"
+        case $at in
+            [0-2]) program="${stages[n]} $true" ;;
+            4 | 5) program="${stages[n]} ${counted[at]##*-} /bin/true" ;;
+            6) name='floor 4' program="$PWD/floor 4 $rootfs /bin/true" ;;
+            7) name='unshare 4' program="$(type -P unshare) ${flags[4]} $rootfs/bin/true" ;;
+        esac
+        for ((run = 0; run < 5; run++)); do $program 2>log; done
+        echo >"$trace/trace"
+        echo 1 >"$trace/tracing_on"
+        # One after the other, each after the kernel has done what the one before has left to it.
+        for ((run = 0; run < 60; run++)); do
+            $program 2>log
+            if ((at == 4 || at == 5)); then sleep 0.1; fi
+        done
+        echo 0 >"$trace/tracing_on"
+        cat "$trace/trace" >"where-$at"
+        printf '%s\t%s\t%s\n' "$at" "$name" "${program%% *}" >>where-names
+    done
+}
+
+# grow KIND one|all COUNT
+grow() {
+    local command inside before after
+    case $1 in
+        stage4) command=${stages[4]} inside='echo up; read -r _; exit 0' ;;
+        # A container is up when the bridge has answered its ping.
+        host) command="${stages[5]} host --bridge-addr 172.20.4.2/22" inside=172.20.4.2 ;;
+        private) command="${stages[5]} private" inside=172.20.1.2 ;;
+    esac
+    [ "$1" = stage4 ] || inside="ping -q -c1 -W9 $inside >/dev/null && echo up || echo silent; read -r _; exit 0"
+    before=$(available)
+    # shellcheck disable=SC2086 # a list of words
+    ${recorder-} ./grow "$3" "$2" $command sh -c "$inside" <go >"grow-$1-$2-$3" 2>"grow-$1-$2-$3.log" &
+    local pid=$!
+    exec 3>go
+    until grep -q started "grow-$1-$2-$3" || [ ! -e /proc/$pid ]; do sleep 0.05; done
+    after=$(available)
+    # The awk of few arguments: a thousand files do not go well into one command line for long.
+    pgrep -x 'stage[45]-.*' | sed 's|.*|/proc/&/smaps_rollup|' | xargs -r cat 2>log | awk -v count="$3" -v gone="$((before - after))" '
+        $1 == "Pss:" { pss += $2 } $1 == "Private_Dirty:" { dirty += $2 }
+        END { printf "memory %.0f %.0f %.0f\n", pss / count, dirty / count, gone / count }' >"grow-$1-$2-$3.memory"
+    echo >&3
+    exec 3>&-
+    wait $pid || { sort "grow-$1-$2-$3.log" | uniq -c | head -5 >&2; echo "bench.sh: growth: $1 $2 $3 failed" >&2; }
+    for ((waited = 0; waited < 200; waited++)); do
+        [ "$(grep -c : /proc/net/dev)" != 1 ] || break
+        sleep 0.05
+    done
+    sleep 1 # the kernel takes network namespaces down in the background
+}
+available() { awk '$1 == "MemAvailable:" { print $2 }' /proc/meminfo; }
+
+growth() {
+    local count kind most=0
+    cc -O2 -o grow "$scripts/bench/grow.c"
+    rm -f go
+    mkfifo go
+    for count; do
+        ((count <= most)) || most=$count
+        for kind in stage4 host private; do
+            grow $kind one "$count"
+            grow $kind all "$count"
+        done
+    done
+    # Why the curves bend: for which locks processes wait, and what the processors do.
+    if command -v perf >/dev/null; then
+        # Spinning is left out, which is short (flags 1); and who waits is wanted, so the callers are, too.
+        recorder='perf record -q -a -e lock:contention_begin/call-graph=fp/ --filter flags!=1 -e lock:contention_end/call-graph=no/ -o contention.data --'
+        mkdir measured
+        mv grow-* measured
+        if grow host all "$most" 2>log; then
+            perf script -i contention.data -F tid,time,event,trace,ip,sym >contention 2>log || :
+        fi
+        recorder='perf record -q -a -k CLOCK_MONOTONIC -e cpu-clock -F 499 -o profile.data --'
+        rm -f grow-*
+        if grow host one "$most" 2>log; then
+            perf script -i profile.data -F comm,time,ip,sym >profile 2>log || :
+            mv "grow-host-one-$most" profiled
+        fi
+        recorder=''
+        rm -f grow-* contention.data profile.data
+        mv measured/* .
+    fi
+}
+
 runs=${words[0]:-400}
 [ -z "$quick" ] || runs=${words[0]:-3}
+measure() {
+    machine
+    find_peers
+    times
+    memory
+    all_calls
+    sizes
+    printf '%s\n' "${missing[@]}" >missing
+}
+[ ${#words[@]} -gt 0 ] && [ "$mode" = growth ] || words=(1 10 100 250 1000)
 case $mode in
     times)
-        machine
-        find_peers
-        times
-        memory
-        all_calls
-        sizes
-        printf '%s\n' "${missing[@]}" >missing
+        measure
         report times "$runs" ${quick:+--quick}
+        ;;
+    counts)
+        counts
+        if [ -n "$update" ]; then
+            cp counts "$scripts/bench/counts.txt"
+            cat counts
+        else
+            report counts "$scripts/bench/counts.txt"
+        fi
+        ;;
+    where)
+        where
+        report where
+        ;;
+    growth)
+        machine
+        growth "${words[@]}"
+        report growth
+        ;;
+    page)
+        measure
+        where
+        growth "${words[@]}"
+        counts
+        cp counts "$scripts/bench/counts.txt"
+        report page "$runs" "$scripts/bench"
         ;;
 esac

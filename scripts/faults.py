@@ -10,13 +10,18 @@ would fail before there is a container whose third it could be. Here a point is 
   container  its child in the new namespaces, until it has become the command
   keeper     any other child: the process that makes the network
 
-The call of a fault is not carried out: its number becomes -1, as with strace. A short write is one:
-the kernel gets a smaller length. Where the kernel would refuse less than all (a map), it is pretended.
+The call of a fault is not carried out: its number becomes -1, as with strace; but for close(2), which
+closes whatever it returns. A short write is one: the kernel gets a smaller length. Where the kernel would
+refuse less than all (a map), it is pretended.
 """
 import ctypes, errno, os, re, signal, struct, subprocess, sys, time, zlib
 
 LIMIT = 6  # seconds for one run; the longest wait of a stage is one for a link that does not come up
 GRACE = 2  # seconds until nothing may be left
+# The kernel makes and unmakes network namespaces one after the other, and on a busy machine that takes
+# its time: seconds in which somebody waits for it (state D) do not count, up to this many.
+PATIENCE = 60
+TICK = 0.25
 USER = 65533
 
 # What the container sees of itself. Facts that must not change from run to run; no ids of mounts.
@@ -32,7 +37,7 @@ head /tmp/leopard.txt /etc/passwd /etc/group /etc/hosts
 cat /proc/net/route
 grep -o '^ *[a-z0-9]*:' /proc/net/dev
 '''
-PING = "ping -q -c1 -W1 172.20.1.2 | grep -o '[0-9]*% packet loss'\n"
+PING = "for n in 1 2 3; do ping -q -c1 -W1 172.20.1.2 | grep -o ' 0% packet loss' && break; done\n"
 
 # x86-64, those that a stage makes or may come to make. Another one shows by its number.
 CALLS = {int(n): name for name, n in (pair.split(':') for pair in '''
@@ -65,14 +70,17 @@ unshare:n open_tree:-s move_mount:-s setns:fn dup2:fn statfs:s kill:nn'''.split(
 # Calls that have no way to fail, or none that the caller would learn of.
 NEVER = set('''getpid getppid gettid getuid geteuid getgid getegid umask set_tid_address exit exit_group
 rt_sigreturn'''.split())
+# Calls for which the kernel takes no memory; as for all, a filter may refuse them.
+TAKES_NOTHING = set('''rt_sigaction rt_sigprocmask sigaltstack fcntl close_range prctl setsid capget capset
+set_robust_list rseq arch_prctl kill'''.split())
 OPENS = ['EMFILE']
 MAKES = ['ENOSPC', 'EACCES']
 WAITS = ['EINTR']
-# Beside EPERM, since a filter may refuse anything, and ENOMEM.
+# Beside EPERM and ENOMEM. EPIPE is not among them: that the reader has gone is what a KILL of it tells.
 ERRORS = {
     'openat': WAITS + OPENS, 'read': WAITS, 'recvfrom': WAITS, 'recvmsg': WAITS + ['ENOBUFS'],
-    'sendto': WAITS + ['ENOBUFS', 'EPIPE'], 'write': WAITS + ['ENOSPC', 'EAGAIN', 'EPIPE'], 'wait4': WAITS,
-    'waitid': WAITS, 'poll': WAITS, 'ppoll': WAITS, 'futex': WAITS, 'getrandom': WAITS, 'close': WAITS,
+    'sendto': WAITS + ['ENOBUFS'], 'write': WAITS + ['ENOSPC', 'EAGAIN'], 'wait4': WAITS,
+    'waitid': WAITS, 'poll': WAITS, 'ppoll': WAITS, 'futex': WAITS, 'getrandom': WAITS,
     'clone': ['ENOSPC', 'EAGAIN'], 'clone3': ['ENOSPC', 'EAGAIN'], 'fork': ['EAGAIN'], 'unshare': ['ENOSPC'],
     'pipe2': OPENS, 'signalfd4': OPENS, 'socketpair': OPENS, 'socket': OPENS, 'eventfd2': OPENS,
     'memfd_create': OPENS, 'open_tree': OPENS, 'pidfd_open': OPENS, 'mount': ['ENOSPC', 'EBUSY'],
@@ -89,7 +97,6 @@ NAMES = {
 }
 RTM = {16: 'RTM_NEWLINK', 17: 'RTM_DELLINK', 18: 'RTM_GETLINK', 20: 'RTM_NEWADDR', 22: 'RTM_GETADDR', 108: 'RTM_NEWLINKPROP'}
 STAGES = {'1': 'stage1-uts', '2': 'stage2-user', '3': 'stage3-pid', '4': 'stage4-mount', '5': 'stage5-net'}
-LENT = 'the host lends its programs'
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.restype = ctypes.c_long
@@ -134,7 +141,8 @@ def shown(pid, call, args):
             words.append('"' + re.sub(r'^/proc/\d+', '/proc/PID', text) + '"' if value else 'NULL')
         elif kind == 'f':
             try:
-                name = re.sub(r'\d+', 'N', os.readlink(f'/proc/{pid}/fd/{value}'))
+                path = f'/proc/{pid}/fd/{value}'
+                name = re.sub(r'\d+', 'N', os.readlink(path)) + '/' * os.path.isdir(path)
             except OSError:
                 name = '?'
             words.append(f'<{name}>')
@@ -152,7 +160,7 @@ class Run:
     def __init__(self, case, point=None, fault=None):
         self.case, self.point, self.fault = case, point, fault
         self.trace, self.shown, self.counts = [], {}, {}
-        self.hit, self.hung, self.status, self.host = False, '', None, None
+        self.hit, self.hung, self.status, self.host, self.idle, self.ticks = False, '', None, None, 0, 0
         self.roles, self.strangers = {}, {}  # by pid: who it is; the first stop of one not known yet
         self.flags, self.result = {}, {}  # by pid: of its last clone(2); what its call is to return
         self.doing, self.request = {}, {}  # by role: the last call, the last request of rtnetlink(7)
@@ -161,7 +169,7 @@ class Run:
         self.start()
         signal.signal(signal.SIGALRM, self.alarm)
         try:
-            signal.setitimer(signal.ITIMER_REAL, LIMIT)
+            signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
             while self.status is None:
                 self.turn(0)
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -176,7 +184,10 @@ class Run:
         self.out, self.err = text(self.out), text(self.err)
 
     def alarm(self, *_):
-        raise TimeoutError
+        self.idle += 0 if busy() else TICK
+        self.ticks += TICK
+        if self.idle > LIMIT or self.ticks > PATIENCE:
+            raise TimeoutError
 
     def start(self):
         ready, go = os.pipe()
@@ -225,6 +236,10 @@ class Run:
         role = self.roles[pid]
         if number == signal.SIGTRAP | 0x80:
             self.syscall(pid, role)
+        elif event == 0 and number == signal.SIGABRT:
+            # As PID 1 of its namespace a process survives it; in the end abort(3) makes a fault, which ends
+            # PID 1 as well, but not one that is traced: force_sig_info_to_task of kernel/signal.c.
+            os.kill(pid, signal.SIGKILL)
         elif event == EVENT_STOP and number != signal.SIGTRAP:
             ptrace(LISTEN, pid)
         elif event == EVENT_EXEC and role:
@@ -290,17 +305,20 @@ class Run:
             return ptrace(POKEUSER, pid, RDX, 1)
         name, _, value = self.fault.partition('=')
         self.result[pid] = int(value) if name == 'RETVAL' else -getattr(errno, name)
-        return ptrace(POKEUSER, pid, ORIG_RAX, ALL)
+        return call == 'close' or ptrace(POKEUSER, pid, ORIG_RAX, ALL)
 
     def settle(self):
         """Waits until nothing is left. What is left in the end is in self.left."""
-        begin = time.monotonic()
+        begin = last = time.monotonic()
+        waited = 0
         while True:
-            while self.turn(os.WNOHANG) and time.monotonic() - begin < GRACE:
+            while self.turn(os.WNOHANG) and time.monotonic() - last < TICK:
                 pass
             self.left = leftovers()
-            self.settled = time.monotonic() - begin
-            if not self.left or self.settled > (0.1 if self.may_leave() else GRACE):
+            now = time.monotonic()
+            waited += now - last if self.left and not busy() else 0
+            last, self.settled = now, now - begin
+            if not self.left or waited > (0.1 if self.may_leave() else GRACE) or self.settled > PATIENCE:
                 return
             time.sleep(0.002)
 
@@ -310,7 +328,7 @@ class Run:
 
     def same(self, other):
         """Whether the same container has run, and the same was said."""
-        return self.difference(other) == '' and messages(self.err) == messages(other.err)
+        return self.difference(other) == '' and self.err == other.err
 
     def difference(self, other):
         if self.status != other.status:
@@ -331,10 +349,6 @@ def text(descriptor):
     os.lseek(descriptor, 0, os.SEEK_SET)
     with open(descriptor, 'rb') as file:
         return file.read().decode('utf-8', 'replace')
-
-
-def messages(err):
-    return [line for line in err.splitlines() if LENT not in line]
 
 
 def read(path):
@@ -371,6 +385,11 @@ def processes():
     return [int(name) for name in os.listdir('/proc') if name.isdigit() and int(name) != os.getpid()]
 
 
+def busy():
+    """Whether anybody waits for the kernel itself."""
+    return any(read(f'/proc/{pid}/stat').rpartition(') ')[2][:1] == 'D' for pid in processes())
+
+
 def leftovers():
     names = [read(f'/proc/{pid}/comm').strip() for pid in processes()]
     now = host()
@@ -403,10 +422,14 @@ def restore():
             path = what[5:]
             (os.rmdir if os.path.isdir(path) and not os.path.islink(path) else os.unlink)(path)
     subprocess.run(['hostname', 'host'], check=False)
+    # A network namespace, and with it a link, goes a while after its last process.
+    end = time.monotonic() + 5
+    while leftovers() and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def faults(point, what):
-    """What may happen to a call."""
+    """What may happen to a call, beside a kill."""
     call = point[1]
     if call in NEVER or what == 'brk(0)':
         errors = []
@@ -414,14 +437,16 @@ def faults(point, what):
         errors = ['RETVAL=0']  # brk(2) as a system call: less than was asked for
     elif call in ('mmap', 'munmap', 'mprotect', 'mremap'):
         errors = ['ENOMEM']
+    elif call == 'close':
+        errors = ['EINTR'] + ['EIO'] * (not what.endswith('/>)'))  # a directory has nothing to write back
     else:
-        errors = ['EPERM', 'ENOMEM'] + ERRORS.get(call, [])
+        errors = ['EPERM', 'ENOMEM'][:1 if call in TAKES_NOTHING else 2] + ERRORS.get(call, [])
     if call == 'openat' and what.endswith(' O_CREAT'):
         errors += ['ENOSPC']
-    if call == 'write' and 'memfd:err' not in what and not what.endswith(' 1)'):
-        # The kernel takes a map whole or not at all.
-        errors += ['RETVAL=1' if '/proc/' in what else 'SHORT']
-    return errors + ['KILL']
+    if call == 'write' and '</' in what or call == 'sendto' and not 'RTM_' in what:
+        # The kernel takes a map whole or not at all. Nor does a pipe take less, if it is that short.
+        errors += ['RETVAL=1' if '</proc/' in what else 'SHORT']
+    return errors
 
 
 def names(call, what):
@@ -433,11 +458,12 @@ def names(call, what):
 
 def judge(run, usual, point, fault, what, start_up):
     """The kind of end, and what is wrong with it."""
-    said = messages(run.err)
+    # Notes, which it has for its reader with and without the fault, are no messages about it.
+    said = [line for line in run.err.splitlines() if line not in usual.err.splitlines()]
     wrong = []
     if run.hung:
         wrong.append(f'hangs: {run.hung}')
-    if 'panicked' in run.err:
+    if 'panicked' in run.err and not start_up:
         wrong.append('panics')
     if run.left:
         if run.may_leave():
@@ -461,7 +487,7 @@ def judge(run, usual, point, fault, what, start_up):
     if fault == 'KILL':
         return 'killed', wrong
     if start_up:
-        return 'start-up', wrong
+        return 'panic' if 'panicked' in run.err else 'start-up', wrong
     if run.status < 0:
         wrong.append(f'ended by signal {-run.status}')
     first = said[0] if said else ''
@@ -493,13 +519,12 @@ class Case:
 
     def points(self):
         """What happens usually, all points that were seen, and those of the language's start-up."""
-        usual, *others = [Run(self) for _ in range(3)]
-        for other in others:
-            if not usual.same(other):
-                sys.exit(f'{self.words}: undisturbed, it is not twice the same: {other.difference(usual)}')
-        for run in (usual, *others):
-            if run.hung or run.left:
-                sys.exit(f'{self.words}: undisturbed, it is not clean: {run.hung or run.left}')
+        usual, *others = runs = [Run(self) for _ in range(3)]
+        for run in runs:
+            if run.hung or run.left or not run.same(usual):
+                said = (run.err + usual.err).splitlines()
+                raise RuntimeError(f'undisturbed, it is not clean, or not twice the same: {run.hung or run.left}, '
+                                   f'{run.status} and {usual.status}, {run.difference(usual)}, {" | ".join(said)}')
         what = {point: shown for run in (*others, usual) for point, shown in run.shown.items()}
         # Before main, Rust installs its handlers for a stack overflow; SIGBUS (7) is the last.
         end = max(at for at, point in enumerate(usual.trace) if usual.shown[point] == 'rt_sigaction(7)')
@@ -515,7 +540,7 @@ def show(case, words):
     what = run.shown.get(point, what.get(point, '?'))
     kind, wrong = judge(run, usual, point, fault, what, point in start_up)
     print(f'{" ".join(map(str, point))}: {what} {fault}: {kind}')
-    print(f'status {run.status}, {run.took:.3f} s, {run.settled:.3f} s until nothing was left; usually status {usual.status}')
+    print(f'status {run.status} (usually {usual.status}), {run.took:.3f} s, {run.settled:.3f} s until nothing was left')
     print(run.err, end='')
     if run.status == 0 and run.difference(usual):
         print('facts:', run.difference(usual))
@@ -536,15 +561,23 @@ def main():
     worker, of, short, until = map(int, sys.argv[1:5])
     for words in sys.argv[5:]:
         case = Case(words)
-        usual, whats, start_up = case.points()
-        for point, what in whats.items():
-            hashed = zlib.crc32(repr(point).encode())
+        try:
+            usual, whats, start_up = case.points()
+        except RuntimeError as error:
+            print(words, 'unclean', 'none 0 none', 'not-reached', '', 0, 0, error, sep='\t', flush=True)
+            restore()
+            continue
+        seen = {}
+        # In no order, so that what there is no time for is not all of one kind.
+        for hashed, point, what in sorted((zlib.crc32(repr(point).encode()), point, whats[point]) for point in whats):
+            same = seen[what, point[0]] = seen.get((what, point[0]), 0) + 1
             if hashed % of != worker:
                 continue
-            tried = faults(point, what)
+            tried = faults(point, what) + ['KILL']
             if short:
-                print(words, 'short', len(tried[1:-1]), sep='\t')
-                tried = [tried[hashed // of % (len(tried) - 1)]] * (len(tried) > 1) + tried[-1:]
+                sample = [tried[hashed // of % max(1, len(tried) - 1)], 'KILL'] if same < 3 else []
+                print(words, 'short', len(tried) - len(set(sample)), sep='\t')
+                tried = sorted(set(sample))
             for fault in tried:
                 if time.time() > until:
                     print(words, 'late', 1, sep='\t')
@@ -554,10 +587,10 @@ def main():
                     kind, wrong = judge(run, usual, point, fault, what, point in start_up)
                     if run.hit or wrong:
                         break
-                if run.left:
+                if run.left or run.hung:
                     restore()
                 print(words, 'clean' if not wrong else 'unclean', ' '.join(map(str, (*point, fault))), kind,
-                      what, f'{run.took:.3f}', f'{run.settled:.3f}', '; '.join(wrong), sep='\t', flush=True)
+                      what, f'{run.took:.3f}', f'{run.settled:.3f}', '; '.join(wrong)[:300], sep='\t', flush=True)
         print(words, 'done', len(whats), len(start_up), sep='\t', flush=True)
     return None
 

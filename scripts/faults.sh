@@ -4,12 +4,13 @@
 # Usage: faults.sh [--short] [--only TEXT] [STAGE]...        (stages 1 to 5; needs root)
 #        faults.sh --at 'PROCESS CALL N FAULT' CASE
 #
-#   --short        for CI: one errno and one kill for each call, each stage in one case, two minutes
+#   --short        for CI: one errno and one kill for each call, but of calls that are the same only two,
+#                  each stage in one case, two minutes at most
 #   --only TEXT    only cases with this in their name
 #   --at ...       one fault of one case, in detail: what an unclean one is found by. Both are as the
 #                  table has them, such as: --at 'container mount 3 ENOMEM' 4:user:-:busybox
 #   STAGE_BIN_DIR  (environment) where the stages are (default: target/debug)
-#   JOBS           (environment) how many runs at a time (default 2)
+#   JOBS           (environment) how many runs at a time (default 3)
 #
 # A case is STAGE:CALLER:NETWORK:ROOT. A fault hits the Nth such call of one process (the stage, its
 # container until it has become the command, the keeper of the network), from the first instruction
@@ -21,7 +22,8 @@
 # files, the hostname), and one of these is true:
 #   harmless   it ended as without the fault, and the container's view of itself was the same, line for line
 #   refused    not with status 0, and with one message, which names the call and has the errno
-#   start-up   it was a call of the language's start-up before main, and it ended in any other way
+#   start-up   it was a call of the language's start-up, before main, and it ended in any other way; this
+#              may be a panic of Rust's own, which the last lines count
 #   killed     it was a kill, and the status is not 0. If the keeper was killed, a bridge of ours may be
 #              left, which the next run must remove
 # Each run has a host of its own, in namespaces; the machine is not touched.
@@ -68,7 +70,8 @@ pids=()
 # shellcheck disable=SC2317,SC2329 # the trap calls it
 cleanup() {
     trap '' HUP INT TERM
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || :; done
+    # unshare(1) does not end by anything less; its child, PID 1 inside, then does, and all that is there.
+    for pid in "${pids[@]}"; do kill -KILL "$pid" 2>/dev/null || :; done
     wait
     rm -rf --one-file-system "$tmp"
 }
@@ -83,7 +86,7 @@ STAGE_BIN_DIR='' "$scripts/rootfs.sh" --from busybox "$tmp/root" >"$tmp/log" 2>&
 # PID 1 there is the tracer, who also reaps what is orphaned, as an init does.
 host() {
     # shellcheck disable=SC2016 # the shell inside expands it
-    unshare --uts --net --pid --fork --kill-child --mount --mount-proc bash -euc '
+    exec unshare --uts --net --pid --fork --kill-child --mount --mount-proc bash -euc '
         hostname host
         mount --bind "$0" /mnt
         mount -t tmpfs -o mode=1777 tmpfs /tmp
@@ -95,11 +98,11 @@ host() {
 }
 
 if [ -n "$at" ]; then
-    host at "${cases[0]}" "$at"
+    (host at "${cases[0]}" "$at")
     exit
 fi
 until=$(($(date +%s) + (short ? 110 : 7200)))
-jobs=${JOBS:-2}
+jobs=${JOBS:-3}
 for ((job = 0; job < jobs; job++)); do
     host "$job" "$jobs" "$short" "$until" "${chosen[@]}" >"$tmp/$job.result" &
     pids+=($!)
@@ -114,7 +117,15 @@ awk -F '\t' -v cases="${chosen[*]}" '
     {
         runs[$1]++
         if ($2 == "clean") clean[$1, $4]++
-        else { unclean[$1]++; line[++lines] = $1 "  " $3 "  " $5 "\n    " $8 }
+        else {
+            # One line a call, if all of its faults had the same end.
+            unclean[$1]++; sum++
+            fault = $3; sub(/.* /, "", fault); point = substr($3, 1, length($3) - length(fault))
+            end = $8; gsub(/[A-Z]+: [A-Z][a-z ]+/, "E", end); gsub(/[0-9]+/, "N", end)
+            if (!((key = $1 point end) in same)) { same[key] = ++lines; text[lines] = $5 ": " $8; what[lines] = $1 "  " point }
+            what[same[key]] = what[same[key]] fault " "
+        }
+        if ($4 == "panic") panics++
         if ($6 > slowest) { slowest = $6; slow = $1 " " $3 }
         if ($7 > longest) { longest = $7; last = $1 " " $3 }
     }
@@ -124,14 +135,15 @@ awk -F '\t' -v cases="${chosen[*]}" '
         for (n = split(cases, name, " "); i++ < n; ) {
             c = name[i]
             printf row, c, points[c], runs[c] + 0, clean[c, "harmless"] + 0, clean[c, "refused"] + 0,
-                clean[c, "start-up"] + 0, clean[c, "killed"] + 0, clean[c, "not-reached"] + 0, unclean[c] + 0
+                clean[c, "start-up"] + clean[c, "panic"], clean[c, "killed"] + 0, clean[c, "not-reached"] + 0, unclean[c] + 0
         }
-        for (i = 1; i <= lines; i++) print "unclean: " line[i]
-        printf "%d unclean; slowest run: %.1f s (%s); longest until nothing was left: %.2f s (%s)\n", lines,
+        for (i = 1; i <= lines; i++) print "unclean: " what[i] "\n    " text[i]
+        printf "%d unclean; slowest run %.1f s (%s), longest until nothing was left %.2f s (%s)\n", sum,
             slowest, slow, longest, last
-        if (total["short"]) print "left out: " total["short"] " faults, since one errno a call is tried"
+        if (panics) print panics " ends in start-up were panics of Rust\047s own"
+        if (total["short"]) print "left out: " total["short"] " faults of the same calls, since it is the short form"
         if (total["late"]) print "left out: " total["late"] " faults, for which there was no time"
-        exit lines > 0
+        exit sum > 0
     }' "$tmp"/*.result || result=1
 [ "${#left_out[@]}" = 0 ] || echo "left out: the cases ${left_out[*]}"
 exit "$result"
