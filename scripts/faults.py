@@ -160,7 +160,8 @@ class Run:
     def __init__(self, case, point=None, fault=None):
         self.case, self.point, self.fault = case, point, fault
         self.trace, self.shown, self.counts = [], {}, {}
-        self.hit, self.hung, self.status, self.host, self.idle, self.ticks = False, '', None, None, 0, 0
+        self.hit, self.hung, self.status, self.host = False, '', None, None
+        self.idle, self.ticks, self.over = 0, 0, False
         self.roles, self.strangers = {}, {}  # by pid: who it is; the first stop of one not known yet
         self.flags, self.result = {}, {}  # by pid: of its last clone(2); what its call is to return
         self.doing, self.request = {}, {}  # by role: the last call, the last request of rtnetlink(7)
@@ -172,10 +173,11 @@ class Run:
             signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
             while self.status is None:
                 self.turn(0)
-            signal.setitimer(signal.ITIMER_REAL, 0)
         except TimeoutError:
             waits = sorted(f'{role} in {self.doing.get(role, "?")}' for role in self.roles.values())
             self.hung = ', '.join(waits) or 'the command'
+        self.over = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
         self.took = time.monotonic() - begin
         self.left, self.settled = [], 0
         if not self.hung:
@@ -186,7 +188,8 @@ class Run:
     def alarm(self, *_):
         self.idle += 0 if busy() else TICK
         self.ticks += TICK
-        if self.idle > LIMIT or self.ticks > PATIENCE:
+        if not self.over and (self.idle > LIMIT or self.ticks > PATIENCE):
+            self.over = True  # the next tick would come while this one is dealt with
             raise TimeoutError
 
     def start(self):
