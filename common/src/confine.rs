@@ -254,18 +254,19 @@ impl Options {
             .filter(|(name, _)| !is_harmless(name))
             .for_each(|(name, _)| unsafe { env::remove_var(name) });
         let kept = self.kept();
+        let bounding = |operation: i32, number: u32| {
+            // SAFETY: a system call on numbers only.
+            checked(unsafe { libc::syscall(libc::SYS_prctl, operation, number, 0, 0, 0) })
+        };
         for number in (0..64).filter(|number| kept & bit(*number) == 0) {
-            // The kernel may know more of them than there are names here, and says where they end.
+            // The kernel may know fewer of them than there are names here, or more.
+            if number > 31 && bounding(libc::PR_CAPBSET_READ, number).is_err() {
+                break;
+            }
             let name = CAPABILITIES.get(number as usize).copied().unwrap_or("?");
             let call = format_args!("prctl(PR_CAPBSET_DROP, CAP_{name})");
             let does = "no program inside can get it back";
-            // SAFETY: a system call on numbers only.
-            let drop =
-                || checked(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_CAPBSET_DROP, number, 0, 0, 0) });
-            match step(call, format_args!(""), does, drop) {
-                Err(error) if error.errno() == Some(Errno::EINVAL) => break,
-                dropped => dropped?,
-            }
+            step(call, format_args!(""), does, || bounding(libc::PR_CAPBSET_DROP, number))?;
         }
         set_capabilities(kept, "what Docker leaves a container, and --cap-add")?;
         no_new_privileges()?;
@@ -298,11 +299,14 @@ pub(crate) fn keeper() -> Result<()> {
     keep_only(NET_ADMIN, "all that making and removing links takes")
 }
 
-/// For processes that stay outside: these capabilities, and nothing of their memory for others of the
-/// same user.
+/// For processes that stay outside: these capabilities, and nothing of root's memory for others. What is
+/// inside may not trace them anyway, from another user namespace (ptrace(2)); and an ordinary user, who
+/// could not nsenter(1) without root what /proc says is not dumpable, is to look at what plays the host.
 fn keep_only(kept: u64, does: &str) -> Result<()> {
-    let call = format_args!("prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE)");
-    step(call, format_args!(""), "no core file of it, and no debugger", || set_dumpable(false))?;
+    if geteuid().is_root() {
+        let call = format_args!("prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE)");
+        step(call, format_args!(""), "no core file of it, and no debugger", || set_dumpable(false))?;
+    }
     no_new_privileges()?;
     set_capabilities(kept, does)
 }

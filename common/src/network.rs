@@ -9,8 +9,8 @@
 use crate::{
     Error, Result, cli, confine, idmap,
     netlink::{Address, Device, Reply, Request, Socket},
-    process::{Child, changes, clone_hint, fork_keeper, namespaces, retry},
-    step::{awaits, beside, is_told, picture, step},
+    process::{Child, Nsenter, changes, clone_hint, fork_keeper, namespaces, retry},
+    step::{awaits, beside, is_told, moved, picture, step},
 };
 use nix::{
     errno::Errno,
@@ -34,6 +34,8 @@ use std::{
 
 /// The container's end of the pair: the talk's name, free in every new network namespace.
 const INSIDE: &str = "veth1";
+/// With `--net private`: what plays the host.
+const PRIVATE: CloneFlags = CloneFlags::CLONE_NEWUSER.union(CloneFlags::CLONE_NEWNET);
 
 /// An IPv4 address and the length of its subnet's prefix.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -201,15 +203,15 @@ pub fn enter(options: &Options) -> Result<Network<'_>> {
     let private = options.net.unwrap_or(default) == Net::Private;
     if private {
         let caller = idmap::Outer::current();
-        let flags = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET;
-        let before = is_told().then(|| namespaces("self", flags));
+        let before = is_told().then(|| namespaces("self", PRIVATE));
         let shell = format_args!("unshare --map-current-user --keep-caps -Un");
         let does = "what plays the host from here on";
-        step(format_args!("unshare(CLONE_NEWUSER|CLONE_NEWNET)"), shell, does, || unshare(flags))
-            .map_err(|error| clone_hint(error, flags))?;
+        step(format_args!("unshare(CLONE_NEWUSER|CLONE_NEWNET)"), shell, does, || unshare(PRIVATE))
+            .map_err(|error| clone_hint(error, PRIVATE))?;
         if let Some(before) = before {
-            changes(&before, &namespaces("self", flags));
+            changes(&before, &namespaces("self", PRIVATE));
         }
+        moved(PRIVATE);
         caller.map_current_user()?;
     }
     let does = "through it the container learns its address";
@@ -508,13 +510,14 @@ impl Network<'_> {
         };
         let left = format!("{bridge} {} -- {veth}{host} ", self.options.bridge_addr);
         let look = match self.private {
-            true => format!("nsenter -t {} -U -n --preserve-credentials ip addr", getppid()),
+            true => format!("{} ip addr", Nsenter(getppid(), PRIVATE)),
             false => "ip addr".into(),
         };
         format!(
             "  {:<width$}| container, process {pid}\n  {left}--|-- {INSIDE} {container}, lo 127.0.0.1/8\n  \
-             look from another terminal: {look}\n    inside: nsenter -t {pid} -a --preserve-credentials ip addr",
+             look from another terminal: {look}\n    inside: {} ip addr",
             if self.private { "what plays the host" } else { "host" },
+            child.nsenter(),
             width = left.len() + 2
         )
     }

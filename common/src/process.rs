@@ -101,7 +101,7 @@ pub fn clone(flags: CloneFlags, container: impl FnOnce() -> Result<Infallible>) 
         }
         ForkResult::Child => {
             drop(start);
-            inside();
+            inside(flags);
             let Err(error) = wait_for_start(&started).and_then(|()| container());
             cli::report(&error);
             exit(error.status())
@@ -162,6 +162,11 @@ impl Child {
     /// Its process id, as the parent's PID namespace has it.
     pub fn pid(&self) -> Pid {
         self.pid
+    }
+
+    /// How to enter its namespaces.
+    pub(crate) fn nsenter(&self) -> Nsenter {
+        Nsenter(self.pid, self.flags)
     }
 
     /// Lets the child go on, and waits for its end. Meanwhile SIGTERM, SIGINT and SIGHUP are
@@ -442,8 +447,7 @@ impl fmt::Display for Names {
 
 /// The namespaces of a process, of the kinds that `flags` name: as /proc/PID/ns shows them.
 pub(crate) fn namespaces(process: &str, flags: CloneFlags) -> Vec<(&'static str, String)> {
-    let kinds = KINDS.iter().filter(|(flag, _)| flags.contains(*flag));
-    let links = kinds.map(|(_, name)| (*name, fs::read_link(format!("/proc/{process}/ns/{name}"))));
+    let links = kinds(flags).map(|(name, _)| (name, fs::read_link(format!("/proc/{process}/ns/{name}"))));
     links.map(|(name, link)| (name, link.map_or("?".into(), |link| link.display().to_string()))).collect()
 }
 
@@ -454,26 +458,41 @@ pub(crate) fn changes(before: &[(&'static str, String)], after: &[(&'static str,
     }
 }
 
-/// The kinds of namespaces, by their names in /proc/PID/ns, in the order of the stages.
-const KINDS: [(CloneFlags, &str); 7] = [
-    (CloneFlags::CLONE_NEWUTS, "uts"),
-    (CloneFlags::CLONE_NEWUSER, "user"),
-    (CloneFlags::CLONE_NEWPID, "pid"),
-    (CloneFlags::CLONE_NEWNS, "mnt"),
-    (CloneFlags::CLONE_NEWNET, "net"),
-    (CloneFlags::CLONE_NEWIPC, "ipc"),
-    (CloneFlags::CLONE_NEWCGROUP, "cgroup"),
-];
+/// The kinds of namespaces that `flags` name, in the order of the stages: their names in /proc/PID/ns,
+/// and their letters in unshare(1) and nsenter(1).
+fn kinds(flags: CloneFlags) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let all = [
+        (CloneFlags::CLONE_NEWUTS, "uts", "u"),
+        (CloneFlags::CLONE_NEWUSER, "user", "U"),
+        (CloneFlags::CLONE_NEWPID, "pid", "p"),
+        (CloneFlags::CLONE_NEWNS, "mnt", "m"),
+        (CloneFlags::CLONE_NEWNET, "net", "n"),
+        (CloneFlags::CLONE_NEWIPC, "ipc", "i"),
+        (CloneFlags::CLONE_NEWCGROUP, "cgroup", "C"),
+    ];
+    all.into_iter().filter(move |(flag, ..)| flags.contains(*flag)).map(|(_, name, letter)| (name, letter))
+}
 
 /// The letters that unshare(1) has for flags, in the talk's order; a new PID namespace takes a fork.
 struct Letters(CloneFlags);
 
 impl fmt::Display for Letters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let letters = KINDS.iter().zip(["u", "U", "pf", "m", "n", "i", "C"]);
-        letters
-            .filter(|((flag, _), _)| self.0.contains(*flag))
-            .try_for_each(|(_, letter)| f.write_str(letter))
+        kinds(self.0).try_for_each(|(_, letter)| f.write_str(if letter == "p" { "pf" } else { letter }))
+    }
+}
+
+/// nsenter(1) into those namespaces of a process that are its own: those that it shares with the host an
+/// ordinary user may not enter, as `-a` would.
+pub(crate) struct Nsenter(pub(crate) Pid, pub(crate) CloneFlags);
+
+impl fmt::Display for Nsenter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "nsenter -t {}", self.0)?;
+        kinds(self.1).try_for_each(|(_, letter)| write!(f, " -{letter}"))?;
+        // Without it nsenter would give up all groups, which setgroups(2) may refuse inside.
+        let user = self.1.contains(CloneFlags::CLONE_NEWUSER);
+        f.write_str(if user { " --preserve-credentials" } else { "" })
     }
 }
 

@@ -4,11 +4,12 @@
 //! the same, and what it changes, and formats none of them unless they are wanted: the text in an
 //! error, all three with `--explain`. With `--step` it waits for the reader before the call.
 
-use crate::{Error, Result};
+use crate::{Error, Result, process::Nsenter};
 use nix::{
     errno::Errno,
     fcntl::{OFlag, open},
     poll::{PollFd, PollFlags, PollTimeout, poll},
+    sched::CloneFlags,
     sys::stat::Mode,
     unistd::{ForkResult, Pid, getpid, pipe2, read, write},
 };
@@ -66,6 +67,8 @@ static NARRATOR: OnceLock<Narrator> = OnceLock::new();
 static INSIDE: AtomicBool = AtomicBool::new(false);
 /// This process's id as the host has it: inside it would be 1.
 static PROCESS: AtomicI32 = AtomicI32::new(0);
+/// The namespaces that are its own, and not those of the terminal, as `CloneFlags`.
+static OWN: AtomicI32 = AtomicI32::new(0);
 /// Whether this process has said how it can be looked at.
 static SHOWN: AtomicBool = AtomicBool::new(false);
 /// At its end nobody waits for the reader any more.
@@ -167,15 +170,22 @@ pub(crate) fn last_step(
     Err(Error::new(call.to_string(), errno))
 }
 
-/// From here on this process is inside.
-pub(crate) fn inside() {
+/// From here on this process is inside, in these namespaces of its own.
+pub(crate) fn inside(own: CloneFlags) {
     INSIDE.store(true, Relaxed);
+    OWN.store(own.bits(), Relaxed);
     if NARRATOR.get().is_some() {
         // The host's /proc is still there, and says who we are for those who look at it.
         let this = fs::read_link("/proc/self").ok().and_then(|this| this.to_str()?.parse().ok());
         PROCESS.store(this.unwrap_or(0), Relaxed);
         SHOWN.store(false, Relaxed);
     }
+}
+
+/// From here on this process has these namespaces of its own.
+pub(crate) fn moved(own: CloneFlags) {
+    OWN.store(own.bits(), Relaxed);
+    SHOWN.store(false, Relaxed);
 }
 
 /// From here on this process is one beside the stage, and waits for its reader only as long as
@@ -322,9 +332,13 @@ impl Narrator {
         }
         let (label, pid) = (self.label(), PROCESS.load(Relaxed));
         if !SHOWN.swap(true, Relaxed) {
+            let own = CloneFlags::from_bits_truncate(OWN.load(Relaxed));
+            let enter = match own.is_empty() {
+                true => String::new(), // the other terminal is there already
+                false => format!("; {}", Nsenter(Pid::from_raw(pid), own)),
+            };
             print(&format!(
-                "{label}look at process {pid} from another terminal: ls -l /proc/{pid}/ns; lsns -p {pid}; \
-                 nsenter -t {pid} -a --preserve-credentials"
+                "{label}look at process {pid} from another terminal: ls -l /proc/{pid}/ns; lsns -p {pid}{enter}"
             ));
         }
         let next = comment(&shell.to_string(), does);

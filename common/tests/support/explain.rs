@@ -926,6 +926,7 @@ fn questions(program: &str, caller: Caller, options: &[&str]) -> Vec<(String, St
 pub(crate) fn steps_to_the_prompt(program: &str, caller: Caller, options: &[&str]) {
     let mut reader = Reader::new(program, caller, "\"$@\"", options);
     let (mut asked, mut looked) = (Vec::<(String, String)>::new(), vec![]);
+    let mut host = None;
     loop {
         let (said, more) = reader.read("\n-> ");
         assert_eq!(said.matches(" next: ").count(), usize::from(more), "one question at a time: {said}");
@@ -936,7 +937,7 @@ pub(crate) fn steps_to_the_prompt(program: &str, caller: Caller, options: &[&str
             assert!(said.contains(&format!("{side:<9} {call}")), "{call} was done: {said}");
         }
         if let Some((_, look)) = said.split_once("look at process ") {
-            looked.push(look_at(look, asked.is_empty()));
+            looked.push(look_at(look, caller, &mut host));
         }
         if !more {
             break;
@@ -965,30 +966,44 @@ fn number_free(call: &str) -> String {
     free
 }
 
-/// Does what `N from another terminal: ls -l …; lsns …; nsenter …` says; returns the UTS namespace.
-fn look_at(said: &str, first: bool) -> String {
+/// Does what `N from another terminal: ls -l …; lsns …; nsenter …` says, where the caller would; returns
+/// the UTS namespace. Without the last, the process has no namespace of its own.
+fn look_at(said: &str, caller: Caller, host: &mut Option<String>) -> String {
     let line = said.lines().next().unwrap();
     let (process, commands) = line.split_once(" from another terminal: ").unwrap();
-    let uts = fs::read_link(format!("/proc/{process}/ns/uts")).unwrap().display().to_string();
+    let namespace = |process: &str, kind: &str| fs::read_link(format!("/proc/{process}/ns/{kind}")).unwrap();
+    // The first is the stage, and whoever has started it is on the host.
+    let host = host.get_or_insert_with(|| {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap().into()
+    });
+    let kinds = ["uts", "user", "pid_for_children", "mnt", "net", "ipc", "cgroup"];
+    let others = kinds.iter().filter(|kind| namespace(process, kind) != namespace(host, kind)).count();
     let commands = commands.split("; ").collect::<Vec<_>>();
-    assert!(commands.len() == 3 && commands.iter().all(|command| command.contains(process)), "{line}");
+    assert!(commands.iter().all(|command| command.contains(process)), "{line}");
+    assert_eq!(commands.len(), if others == 0 { 2 } else { 3 }, "{line}");
     for command in commands {
         let enters = command.starts_with("nsenter ");
-        let script = if enters { format!("{command} readlink /proc/self/ns/uts") } else { command.into() };
-        // An ordinary user may enter what is his, and that the host's processes are not.
-        if enters && first && !geteuid().is_root() {
-            continue;
-        }
+        let show = "sh -c 'cd /proc/self/ns; for kind; do readlink $kind; done' sh ";
+        let script = if enters { format!("{command} {show}{}", kinds.join(" ")) } else { command.into() };
         // lsns reads all of /proc, and gives up when a process ends meanwhile, whichever it is.
-        let look = || Command::new("sh").args(["-c", &script]).output().unwrap();
+        let look = || {
+            let mut terminal = Command::new("nsenter");
+            terminal.args(["-t", host, "-u", "-m", "-n"]);
+            if !geteuid().is_root() {
+                terminal.args(["-U", "--preserve-credentials"]);
+            }
+            Run::new("sh", caller).finish(terminal, &["-c", &script]).output().unwrap()
+        };
         let again = (0..20).map(|_| look()).find(|output| output.status.success());
         let output = again.unwrap_or_else(look);
         assert!(output.status.success(), "{script}: {output:?}");
         let seen = text(&output.stdout);
-        assert!(!enters || seen.trim() == uts, "{seen} {uts}");
-        assert!(seen.lines().count() >= if enters { 1 } else { 7 }, "{script}: {seen}");
+        let there = kinds.map(|kind| format!("{}\n", namespace(process, kind).display())).concat();
+        assert!(!enters || seen == there, "{script}: {seen} {there}");
+        assert!(seen.lines().count() >= 7, "{script}: {seen}");
     }
-    uts
+    namespace(process, "uts").display().to_string()
 }
 
 /// `c`, `q` and Ctrl-C, when these calls come next.

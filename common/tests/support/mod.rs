@@ -16,7 +16,7 @@ use std::{
     os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock},
 };
 
 /// Who runs the stage.
@@ -41,9 +41,8 @@ pub(crate) fn callers() -> Vec<Caller> {
 
 /// A copy of the stage where every user can reach it, wherever the checkout is.
 pub(crate) fn reachable(program: &str) -> PathBuf {
-    static DIRECTORY: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let directory = DIRECTORY.get_or_init(open_directory).path();
-    let copy = directory.join(Path::new(program).file_name().unwrap());
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    let copy = DIRECTORY.get_or_init(lasting_directory).join(Path::new(program).file_name().unwrap());
     static COPIED: OnceLock<()> = OnceLock::new();
     COPIED.get_or_init(|| fs::copy(program, &copy).map(drop).unwrap());
     copy
@@ -56,18 +55,30 @@ pub(crate) fn open_directory() -> tempfile::TempDir {
     directory
 }
 
+/// The same for as long as the test program runs: what a static holds is never dropped.
+fn lasting_directory() -> PathBuf {
+    static ALL: Mutex<Vec<tempfile::TempDir>> = Mutex::new(vec![]);
+    extern "C" fn remove() {
+        ALL.lock().unwrap().clear();
+    }
+    let directory = open_directory();
+    let path = directory.path().into();
+    // SAFETY: the handler is a function of this program, and does not unwind.
+    assert_eq!(unsafe { nix::libc::atexit(remove) }, 0);
+    ALL.lock().unwrap().push(directory);
+    path
+}
+
 /// A busybox root made by the project's own script, once a test program.
 pub(crate) fn busybox() -> &'static Path {
-    static ROOT: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = ROOT.get_or_init(|| {
-        let directory = open_directory();
-        let path = directory.path().join("rootfs");
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let path = lasting_directory().join("rootfs");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/rootfs.sh");
         let made = Command::new(script).args(["--from", "busybox"]).arg(&path).output().unwrap();
         assert!(made.status.success(), "{made:?}");
-        (directory, path)
-    });
-    path
+        path
+    })
 }
 
 /// Compares the host before and after "$@", and passes its status on; 99 if something was left.
@@ -134,7 +145,7 @@ impl Run {
         self.finish(command, arguments)
     }
 
-    fn finish(&self, mut command: Command, arguments: &[&str]) -> Command {
+    pub(crate) fn finish(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.env_remove("PS1").current_dir("/");
         if self.caller == Caller::User {
             let user = USER.to_string();
