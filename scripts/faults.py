@@ -90,8 +90,8 @@ ERRORS = {
 }
 # How a message names a call, where not by the kernel's own name for it.
 NAMES = {
-    'openat': ['open'], 'rt_sigprocmask': ['sigprocmask'], 'rt_sigaction': ['sigaction', 'signal'],
-    'signalfd4': ['signalfd'], 'wait4': ['waitpid'], 'statx': ['stat', 'lstat'], 'newfstatat': ['stat', 'lstat'],
+    'openat': ['open', 'opendir'], 'readlink': ['realpath'], 'rt_sigprocmask': ['sigprocmask'], 'rt_sigaction': ['sigaction', 'signal'],
+    'signalfd4': ['signalfd'], 'wait4': ['waitpid'], 'statx': ['stat', 'lstat'], 'newfstatat': ['stat', 'lstat', 'fstat', 'opendir'],
     'getdents64': ['getdents', 'readdir'], 'recvfrom': ['recv', 'read'], 'sendto': ['send', 'write'],
     'clone': ['fork'], 'symlinkat': ['symlink'],
 }

@@ -7,6 +7,7 @@ use std::{
     io::{self, Write},
     path::Path,
     process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 /// The `main` of every stage: parses the command line, and runs the `host` side with it. The exit
@@ -47,10 +48,17 @@ fn bad_usage(error: &clap::Error) -> Error {
     Error::input(first.trim_start_matches("error: ")).hint("--help shows what there is")
 }
 
+/// What fails because a process of ours has failed need not be told after that has told its reason.
+static SAID: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn it_was_said() {
+    SAID.store(true, Relaxed);
+}
+
 /// Prints `program: error` on stderr, in one write(2), so that lines of two processes do not mix.
 /// Where stderr is closed or full there is nobody to tell.
 pub(crate) fn report(error: &Error) {
-    if !error.is_reported() {
+    if !error.is_reported() && !SAID.load(Relaxed) {
         say(&error.to_string());
     }
 }

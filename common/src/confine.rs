@@ -8,7 +8,7 @@
 use crate::{
     Error, Result, cli,
     mount::{self, no_devices, read_only},
-    rootfs::devices,
+    rootfs::{devices, kind},
     step::{checked, step},
 };
 use nix::{
@@ -17,12 +17,18 @@ use nix::{
     sched::CloneFlags,
     sys::{
         prctl::{set_dumpable, set_no_new_privs},
-        stat::Mode,
+        stat::{Mode, fstat},
         statfs::{PROC_SUPER_MAGIC, fstatfs},
     },
     unistd::{fchdir, geteuid},
 };
-use std::{env, ffi::OsStr, fmt, os::fd::AsRawFd, path::Path};
+use std::{
+    env,
+    ffi::OsStr,
+    fmt, fs,
+    os::fd::{AsRawFd, BorrowedFd},
+    path::Path,
+};
 
 /// What stage 5 closes, and what opens it again.
 #[derive(Clone, Debug, clap::Args)]
@@ -191,7 +197,7 @@ impl Options {
         if self.bare {
             return Ok(());
         }
-        if !dev.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+        if !kind(&dev, fs::symlink_metadata)?.is_some_and(|kind| kind.is_dir()) {
             return Err(Error::new(format!("open({dev:?}, O_DIRECTORY|O_NOFOLLOW)"), Errno::ENOTDIR)
                 .hint("the root needs a directory dev, in which the stage puts null, zero and their like"));
         }
@@ -208,34 +214,35 @@ impl Options {
     /// the kernel's, and all else is found from there.
     ///
     /// # Errors
-    /// `ENODEV` if `target` is not a proc file system; those of mount(2).
+    /// If `target` is not a proc file system; those of mount(2).
     pub fn mask_proc(&self, target: &Path) -> Result<()> {
         if self.bare {
             return Ok(());
         }
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let call = format_args!("openat(AT_FDCWD, {target:?}, O_PATH|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC)");
-        let proc = step(call, format_args!(""), "the kernel's, whatever the root has there", || {
-            let opened = open(target, flags, Mode::empty())?;
-            match fstatfs(&opened)?.filesystem_type() == PROC_SUPER_MAGIC {
-                true => Ok(opened),
-                false => Err(Errno::ENODEV),
-            }
-        })?;
+        let does = "the kernel's, whatever the root has there";
+        let proc = step(call, format_args!(""), does, || open(target, flags, Mode::empty()))?;
         let (number, shell) = (proc.as_raw_fd(), format_args!("cd {}", target.display()));
+        let found = fstatfs(&proc).map_err(|errno| Error::new(format!("fstatfs({number})"), errno))?;
+        if found.filesystem_type() != PROC_SUPER_MAGIC {
+            let what = format!("{target:?} is not the proc file system that was mounted there");
+            return Err(Error::input(what).hint("somebody changes the root while this runs"));
+        }
         step(format_args!("fchdir({number})"), shell, "from here no link leads away", || fchdir(&proc))?;
         for name in MASKED.map(Path::new) {
-            if name.is_dir() {
-                mount::tmpfs(name)?;
-                read_only(name)?;
-            } else if name.exists() {
-                mount::rbind(Path::new("/dev/null"), name)?;
-                read_only(name)?; // the inode is the host's
+            match kind(name, fs::symlink_metadata)? {
+                Some(kind) if kind.is_dir() => mount::tmpfs(name)?,
+                Some(_) => mount::rbind(Path::new("/dev/null"), name)?,
+                None => continue,
             }
+            read_only(name)?; // the inode of /dev/null is the host's
         }
-        for name in READ_ONLY.map(Path::new).into_iter().filter(|name| name.exists()) {
-            mount::rbind(name, name)?;
-            read_only(name)?;
+        for name in READ_ONLY.map(Path::new) {
+            if kind(name, fs::symlink_metadata)?.is_some() {
+                mount::rbind(name, name)?;
+                read_only(name)?;
+            }
         }
         Ok(())
     }
@@ -254,19 +261,18 @@ impl Options {
             .filter(|(name, _)| !is_harmless(name))
             .for_each(|(name, _)| unsafe { env::remove_var(name) });
         let kept = self.kept();
-        let bounding = |operation: i32, number: u32| {
-            // SAFETY: a system call on numbers only.
-            checked(unsafe { libc::syscall(libc::SYS_prctl, operation, number, 0, 0, 0) })
-        };
-        for number in (0..64).filter(|number| kept & bit(*number) == 0) {
-            // The kernel may know fewer of them than there are names here, or more.
-            if number > 31 && bounding(libc::PR_CAPBSET_READ, number).is_err() {
-                break;
-            }
+        // The kernel may know more of them than there are names here, or fewer: capabilities(7).
+        let path = "/proc/sys/kernel/cap_last_cap";
+        let last = fs::read_to_string(path).map_err(|error| Error::input(format!("{path}: {error}")))?;
+        let last = last.trim().parse::<u32>().map_err(|error| Error::input(format!("{path}: {error}")))?;
+        for number in (0..=last.min(63)).filter(|number| kept & bit(*number) == 0) {
             let name = CAPABILITIES.get(number as usize).copied().unwrap_or("?");
             let call = format_args!("prctl(PR_CAPBSET_DROP, CAP_{name})");
             let does = "no program inside can get it back";
-            step(call, format_args!(""), does, || bounding(libc::PR_CAPBSET_DROP, number))?;
+            // SAFETY: a system call on numbers only.
+            let drop =
+                || checked(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_CAPBSET_DROP, number, 0, 0, 0) });
+            step(call, format_args!(""), does, drop)?;
         }
         set_capabilities(kept, "what Docker leaves a container, and --cap-add")?;
         no_new_privileges()?;
@@ -276,13 +282,20 @@ impl Options {
 
 /// A standard descriptor that is a directory would be a way to the host's files.
 fn no_directories() -> Result<()> {
-    let directory = |number: i32| Path::new(&format!("/proc/self/fd/{number}")).is_dir();
-    match (0..3).find(|number| directory(*number)) {
-        Some(number) => Err(Error::new(format!("fstat({number})"), Errno::EISDIR).hint(format!(
-            "descriptor {number} is a directory of the host's, and would lead there; --bare hands it on"
-        ))),
-        None => Ok(()),
+    for number in 0..3 {
+        // SAFETY: fstat(2) takes any number.
+        match fstat(unsafe { BorrowedFd::borrow_raw(number) }) {
+            Err(Errno::EBADF) => {} // closed
+            Err(errno) => return Err(Error::new(format!("fstat({number})"), errno)),
+            Ok(found) if found.st_mode & libc::S_IFMT == libc::S_IFDIR => {
+                return Err(Error::new(format!("fstat({number})"), Errno::EISDIR).hint(format!(
+                    "descriptor {number} is a directory of the host's, and would lead there; --bare hands it on"
+                )));
+            }
+            Ok(_) => {}
+        }
     }
+    Ok(())
 }
 
 /// What of the caller's environment goes inside: how to show things, not what to know.

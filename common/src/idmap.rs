@@ -60,7 +60,7 @@ fn write_maps(process: &str, outer: Outer, uid: u32, gid: u32) -> Result<()> {
     let write = |name: &str, text: &str, does: &str| {
         let path = format!("{process}/{name}");
         let before = fs::read_to_string(&path);
-        write_file(Path::new(&path), false, text, does).map_err(apparmor_hint)?;
+        write_file(Path::new(&path), false, text, does).map_err(apparmor_hint).map_err(container_hint)?;
         change(&path, || (shown(before), shown(fs::read_to_string(&path))));
         Ok(())
     };
@@ -74,6 +74,17 @@ fn shown(file: std::io::Result<String>) -> String {
         empty if empty.is_empty() => "nothing".into(),
         text => text,
     }
+}
+
+/// In a container a map may be refused where the namespace was not: user_namespaces(7).
+fn container_hint(error: Error) -> Error {
+    const READ_ONLY: &str =
+        "this container has a read-only /proc, so nobody writes a map: run the stage outside of it";
+    const SETFCAP: &str = "since Linux 5.12 only who has CAP_SETFCAP may map the root of outside, and this container \
+                           has it not: run the stage outside of it, or as an ordinary user";
+    error
+        .hint_on(Errno::EROFS, || READ_ONLY.to_string())
+        .hint_on(Errno::EPERM, || geteuid().is_root().then(|| SETFCAP.to_string()))
 }
 
 /// Where the distribution's AppArmor lets anybody make a user namespace, and then refuses every

@@ -20,19 +20,15 @@ use crate::{
 };
 use nix::{
     errno::Errno,
-    sys::{
-        socket::{
-            AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvmsg, send,
-            setsockopt, socket, sockopt::ReceiveTimeout,
-        },
-        time::TimeVal,
+    sys::socket::{
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvmsg, send, socket,
     },
 };
 use std::{
     fmt,
     io::IoSliceMut,
     net::Ipv4Addr,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 /// `VETH_INFO_PEER` of `linux/veth.h`: the other end, in the form of a request of its own.
@@ -627,6 +623,15 @@ fn u16_at(bytes: &[u8], at: usize) -> nix::Result<u16> {
 pub struct Socket {
     descriptor: OwnedFd,
     sequence: u32,
+    /// Whether the kernel has answered the last request, and be it with a refusal.
+    answered: bool,
+}
+
+/// For poll(2).
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
 }
 
 impl Socket {
@@ -660,10 +665,10 @@ impl Socket {
         // SAFETY: the kernel reads `size` bytes of `on`.
         let _ =
             unsafe { libc::setsockopt(descriptor.as_raw_fd(), level, option, (&raw const on).cast(), size) };
-        Ok(Self { descriptor, sequence: 0 })
+        Ok(Self { descriptor, sequence: 0, answered: false })
     }
 
-    /// Opens one for what happens to links: `ip monitor link`. A wait on it ends after a second.
+    /// Opens one for what happens to links: `ip monitor link`.
     ///
     /// # Errors
     /// As [`Socket::open`].
@@ -672,8 +677,7 @@ impl Socket {
         let groups = libc::RTMGRP_LINK.cast_unsigned();
         let does = "to hear when packets can pass";
         step(format_args!("bind(RTMGRP_LINK)"), format_args!("ip monitor link"), does, || {
-            bind(socket.descriptor.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
-            setsockopt(&socket.descriptor, ReceiveTimeout, &TimeVal::new(1, 0))
+            bind(socket.descriptor.as_raw_fd(), &NetlinkAddr::new(0, groups))
         })?;
         Ok(socket)
     }
@@ -688,6 +692,7 @@ impl Socket {
             loop {
                 self.sequence += 1;
                 let bytes = request.encode(self.sequence).map_err(|_| Errno::EMSGSIZE)?;
+                self.answered = false;
                 retry(|| send(self.descriptor.as_raw_fd(), &bytes, MsgFlags::empty()))?;
                 // A list that was interrupted by a change is asked for again.
                 if let Some(answer) = self.answer(&mut words)? {
@@ -699,6 +704,12 @@ impl Socket {
             Some(words) => error.hint(format!("the kernel says: {words}")),
             None => error,
         })
+    }
+
+    /// Whether the kernel has answered the last request: if not, it may have done what it was asked for
+    /// although the request has failed.
+    pub fn was_answered(&self) -> bool {
+        self.answered
     }
 
     /// One link.
@@ -713,10 +724,11 @@ impl Socket {
         found.ok_or_else(|| Error::new(request.to_string(), Errno::ENODEV))
     }
 
-    fn answer(&self, words: &mut Option<String>) -> nix::Result<Option<Vec<Reply>>> {
+    fn answer(&mut self, words: &mut Option<String>) -> nix::Result<Option<Vec<Reply>>> {
         let (mut answer, mut whole) = (Vec::new(), true);
         loop {
             for (sequence, reply) in self.receive()? {
+                self.answered |= sequence == self.sequence;
                 match reply {
                     _ if sequence != self.sequence => {} // of a request whose wait was given up
                     Reply::Done => return Ok(whole.then_some(answer)),
@@ -757,7 +769,7 @@ impl Socket {
     /// The messages of the next datagram.
     ///
     /// # Errors
-    /// `EAGAIN` after a second without any, on a socket for events; `ENOBUFS` if some were lost.
+    /// `ENOBUFS` if some were lost.
     pub fn receive(&self) -> nix::Result<Vec<(u32, Reply)>> {
         // The kernel fills at most 32 KiB: `netlink_dump` of net/netlink/af_netlink.c.
         let mut buffer = vec![0; 32 << 10];

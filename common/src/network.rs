@@ -15,20 +15,21 @@ use crate::{
 use nix::{
     errno::Errno,
     fcntl::OFlag,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, unshare},
     sys::{
         prctl::set_pdeathsig,
         signal::Signal,
+        socket::{AddressFamily, SockFlag, SockType, socketpair},
         wait::{WaitStatus, waitpid},
     },
-    unistd::{Pid, geteuid, getppid, pipe2, read},
+    unistd::{Pid, geteuid, getppid, pipe2, read, write},
 };
 use std::{
     cell::Cell,
     fmt, fs,
-    io::{Read, Write},
     net::Ipv4Addr,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::fd::{AsFd, OwnedFd},
     str::FromStr,
 };
 
@@ -226,7 +227,7 @@ pub struct Connection {
     keeper: Pid,
     made: Made,
     /// Closed, also by our death, it lets the keeper remove what it made.
-    lifeline: Option<UnixStream>,
+    lifeline: Option<OwnedFd>,
 }
 
 /// What belongs to one container on the host, by index.
@@ -251,9 +252,9 @@ impl Network<'_> {
     /// # Errors
     /// `EEXIST` if the bridge's name belongs to a link that is not ours, and stays as it is.
     pub fn connect(&self, child: &Child) -> Result<Connection> {
-        let failed =
-            |error: std::io::Error| Error::input(format!("socketpair(AF_UNIX, SOCK_STREAM): {error}"));
-        let (lifeline, stage) = UnixStream::pair().map_err(failed)?;
+        let call = "socketpair(AF_UNIX, SOCK_STREAM|SOCK_CLOEXEC)";
+        let pair = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC);
+        let (lifeline, stage) = pair.map_err(|errno| Error::new(call, errno))?;
         let lifeline = Cell::new(Some(lifeline));
         let keeper = fork_keeper(child, || {
             drop(lifeline.take()); // kept open, it would hide the stage's death
@@ -262,22 +263,21 @@ impl Network<'_> {
         })?;
         drop((stage, self.tell.take()));
         let lifeline = lifeline.take();
-        let mut answer = Vec::new();
-        // Two indices, or the keeper's error.
-        if let Some(lifeline) = &lifeline {
-            let _ = lifeline.take(MADE as u64).read_to_end(&mut answer);
-        }
-        let Ok(made) = <[u8; MADE]>::try_from(answer.as_slice()) else {
-            return Err(match retry(|| waitpid(keeper, None)) {
-                Ok(WaitStatus::Signaled(_, signal, _)) => {
+        let mut made = [0; MADE];
+        let answer = lifeline.as_ref().map_or(Ok(0), |lifeline| retry(|| read(lifeline, &mut made)));
+        if answer != Ok(MADE) {
+            drop(lifeline); // the keeper removes what it may have made
+            return Err(match (answer, retry(|| waitpid(keeper, None))) {
+                (Err(errno), _) => Error::new("read(socketpair)", errno),
+                (_, Ok(WaitStatus::Signaled(_, signal, _))) => {
                     let lost =
                         Error::input(format!("the process that makes the network was ended by {signal}"));
                     lost.hint("if a bridge of ours is left, the next run removes it")
                 }
-                Ok(WaitStatus::Exited(_, status)) => Error::reported(u8::try_from(status).unwrap_or(1)),
+                (_, Ok(WaitStatus::Exited(_, status))) => Error::reported(u8::try_from(status).unwrap_or(1)),
                 _ => Error::reported(1),
             });
-        };
+        }
         let number = |at: usize| u32::from_ne_bytes([made[at], made[at + 1], made[at + 2], made[at + 3]]);
         let device = |at: usize| Device { index: number(at), name: String::new() };
         let made = Made { bridge: device(0), veth: device(4), up: true };
@@ -288,7 +288,7 @@ impl Network<'_> {
     }
 
     /// The keeper's life.
-    fn keep(&self, child: &Child, mut stage: &UnixStream) -> Result<()> {
+    fn keep(&self, child: &Child, stage: &OwnedFd) -> Result<()> {
         if self.private {
             // There is nothing to remove, and it would keep the namespace from going.
             let text = format_args!("prctl(PR_SET_PDEATHSIG, SIGKILL)");
@@ -314,20 +314,19 @@ impl Network<'_> {
             ));
         }
         let ours = [made.bridge.index.to_ne_bytes(), made.veth.index.to_ne_bytes()].concat();
-        if let Err(error) = stage.write_all(&ours) {
+        let told = [&address.address.octets()[..], &[address.prefix]].concat();
+        let Some(tell) = self.tell.take() else { return Ok(()) };
+        if let Err(error) = send(&tell, &told).and_then(|()| send(stage, &ours)) {
             remove(&mut socket, &made)?;
-            return Err(Error::input(format!("write(socketpair): {error}")));
+            return Err(error);
         }
-        if let Some(tell) = self.tell.take() {
-            let told = [&address.address.octets()[..], &[address.prefix]].concat();
-            let _ = nix::unistd::write(&tell, &told);
-            until_up(&events, &made); // closing the pipe says so
-        }
+        until_up(&events, stage, &made);
+        drop(tell); // says so
         drop(events); // the kernel would copy every event of every link to it
         if self.private {
             return Ok(());
         }
-        let _ = stage.read(&mut [0]); // until the stage has ended
+        let _ = persist(|| read(stage, &mut [0])); // until the stage has ended
         remove(&mut socket, &made)
     }
 
@@ -386,11 +385,12 @@ impl Network<'_> {
             }
             Err(error) if error.errno() == Some(Errno::ENODEV) => {
                 self.subnet_is_free(socket)?;
-                match socket.request(&Request::add_bridge(name, MARK, mac(address))) {
+                let made = socket.request(&Request::add_bridge(name, MARK, mac(address)));
+                self.new_bridge.set(made.is_ok() || !socket.was_answered());
+                match made {
                     Err(error) if error.errno() == Some(Errno::EEXIST) => return Ok(None),
                     made => made.map_err(link_hint)?,
                 };
-                self.new_bridge.set(true);
                 match socket.link(&show) {
                     Ok(link) => link,
                     Err(error) if error.errno() == Some(Errno::ENODEV) => return Ok(None),
@@ -454,27 +454,26 @@ impl Network<'_> {
         veth.name = socket.link(&Request::get_index(veth.index))?.name;
         let number =
             veth.name.strip_prefix("veth").and_then(|number| number.parse::<usize>().ok()).unwrap_or(0);
+        // None, or why it cannot be had: another container has it.
         let mut claim =
             |cidr: Cidr| match socket.request(&Request::add_altname(veth, &cidr.address.to_string())) {
-                Err(error) if error.errno() == Some(Errno::EEXIST) => Ok(false),
-                claimed => claimed.map(|_| true),
+                Err(error) if error.errno() == Some(Errno::EEXIST) => Ok(Some(error)),
+                claimed => claimed.map(|_| None),
             };
-        let in_use = |cidr: Cidr| {
-            Error::new(Request::add_altname(veth, &cidr.address.to_string()).to_string(), Errno::EADDRINUSE)
-                .hint(format!(
-                    "another container has {}: ip link show dev {} tells which",
-                    cidr.address, cidr.address
-                ))
+        let must = |cidr: Cidr, claimed: Option<Error>| match claimed {
+            Some(error) => Err(error.hint(format!(
+                "another container has {}: ip link show dev {} tells which",
+                cidr.address, cidr.address
+            ))),
+            None => Ok(cidr),
         };
         let host = self.options.host_address();
         let host = match self.options.host_addr {
-            Some(_) if !claim(host)? => return Err(in_use(host)),
-            Some(_) => Some(host),
-            None => (number == 0 && claim(host)?).then_some(host),
+            Some(_) => Some(must(host, claim(host)?)?),
+            None => (number == 0 && claim(host)?.is_none()).then_some(host),
         };
         let container = match self.options.container_addr {
-            Some(given) if !claim(given)? => return Err(in_use(given)),
-            Some(given) => given,
+            Some(given) => must(given, claim(given)?)?,
             // The next free one is likely the one with the link's number.
             None => {
                 let all = self.options.container_addresses();
@@ -482,7 +481,7 @@ impl Network<'_> {
                     all.take(MOST_PORTS + 1).enumerate().partition(|(at, _)| *at < number);
                 let mut free = None;
                 for (_, cidr) in after.into_iter().chain(before) {
-                    if claim(cidr)? {
+                    if claim(cidr)?.is_none() {
                         free = Some(cidr);
                         break;
                     }
@@ -532,7 +531,9 @@ impl Network<'_> {
         let mut told = [0; 5];
         let text = format_args!("read(pipe)");
         let does = "the address, which the host has chosen";
-        awaits(text, does, || retry(|| read(&self.told, &mut told)))?;
+        if awaits(text, does, || retry(|| read(&self.told, &mut told)))? != told.len() {
+            return Err(Error::reported(1)); // by the keeper
+        }
         let [a, b, c, d, prefix] = told;
         let mut socket = Socket::open()?;
         let mut device = |name: &str| {
@@ -549,6 +550,15 @@ impl Network<'_> {
         let does = "the host has seen that packets pass";
         awaits(text, does, || retry(|| read(&self.told, &mut [0])))?;
         Ok(())
+    }
+}
+
+/// write(2), of all of it.
+fn send(to: &OwnedFd, bytes: &[u8]) -> Result<()> {
+    match write(to, bytes) {
+        Ok(length) if length == bytes.len() => Ok(()),
+        Ok(length) => Err(Error::input(format!("write(pipe) = {length}: a short write"))),
+        Err(errno) => Err(Error::new("write(pipe)", errno)),
     }
 }
 
@@ -599,10 +609,16 @@ fn add_veth(socket: &mut Socket, bridge: &Device, pid: u32) -> Result<Option<Dev
     Err(Error::input("a thousand numbers for a link were taken"))
 }
 
-/// Waits until the container's end is up and packets pass, which events tell; or for a second.
-fn until_up(events: &Socket, made: &Made) {
+/// Waits until the container's end is up and packets pass, which events tell; not for more than a second
+/// without any, and not when the stage has ended.
+fn until_up(events: &Socket, stage: &OwnedFd, made: &Made) {
     let (mut veth, mut bridge) = (false, made.up);
     while !(veth && bridge) {
+        let mut waited = [events.as_fd(), stage.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        match retry(|| poll(&mut waited, PollTimeout::from(1000_u16))) {
+            Ok(1..) if !waited[1].any().unwrap_or(true) => {}
+            _ => return,
+        }
         let Ok(replies) = events.receive() else { return };
         for (_, reply) in replies {
             let Reply::Link(link) = reply else { continue };
@@ -612,12 +628,21 @@ fn until_up(events: &Socket, made: &Made) {
     }
 }
 
+/// Tries again what fails for a passing reason, such as too little memory: nobody else would do it.
+fn persist<T, E>(mut attempt: impl FnMut() -> std::result::Result<T, E>) -> std::result::Result<T, E> {
+    attempt().or_else(|_| attempt()).or_else(|_| attempt())
+}
+
 /// Removes a container's veth, and with the last one the bridge.
 ///
 /// Whoever comes attaches his veth first and marks the bridge then; whoever leaves marks it first and
 /// looks for others then. So if he sees none, either nobody comes, or the mark changes: and the
 /// kernel removes what has the mark in the same request, or leaves it.
-fn remove(socket: &mut Socket, Made { bridge, veth, .. }: &Made) -> Result<()> {
+fn remove(socket: &mut Socket, made: &Made) -> Result<()> {
+    persist(|| try_remove(socket, made))
+}
+
+fn try_remove(socket: &mut Socket, Made { bridge, veth, .. }: &Made) -> Result<()> {
     let gone = |result: Result<Vec<Reply>>| match result {
         Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(vec![]),
         other => other,

@@ -16,7 +16,7 @@ use nix::{
     sched::CloneFlags,
     sys::{
         prctl::set_pdeathsig,
-        signal::{SigSet, Signal, kill, raise},
+        signal::{SigHandler, SigSet, Signal, kill, raise, signal},
         signalfd::{SfdFlags, SignalFd},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
@@ -69,8 +69,7 @@ pub enum Exit {
 pub fn clone(flags: CloneFlags, container: impl FnOnce() -> Result<Infallible>) -> Result<Child> {
     // With SIGCHLD ignored (inherited from the caller) the kernel would reap the child itself, and
     // its exit status would be lost.
-    // SAFETY: SIG_DFL is a valid disposition, and no handler of ours is replaced.
-    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    default_action(Signal::SIGCHLD)?;
     let (started, start) =
         step(format_args!("pipe2(O_CLOEXEC)"), format_args!(""), "at its end the child will wait", || {
             pipe2(OFlag::O_CLOEXEC)
@@ -142,7 +141,7 @@ fn exit(status: u8) -> ! {
 fn wait_for_start(started: &OwnedFd) -> Result<()> {
     let text = format_args!("read(pipe)");
     if awaits(text, "the host has said: go on", || retry(|| read(started, &mut [0])))? == 0 {
-        return Err(Error::reported(1)); // by the parent, whose end is closed
+        return Err(Error::reported(0)); // by the parent, whose end is closed
     }
     step(
         format_args!("prctl(PR_SET_PDEATHSIG, SIGKILL)"),
@@ -258,6 +257,12 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
+        // Not started yet, it ends as its pipe is closed; or has, for a reason that it has told itself.
+        if self.start.take().is_some()
+            && let Ok(WaitStatus::Exited(_, 1..)) = retry(|| waitpid(self.pid, None))
+        {
+            cli::it_was_said();
+        }
         // After `run` there is no such child any more, and both calls fail without effect.
         if waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
             let _ = kill(self.pid, Signal::SIGKILL);
@@ -273,8 +278,7 @@ impl Exit {
             Self::Status(status) => status.into(),
             Self::Signal(signal) => {
                 let _ = nix::sys::prctl::set_dumpable(false); // the core file, if any, is the command's
-                // SAFETY: SIG_DFL is a valid disposition, and no handler of ours is replaced.
-                unsafe { libc::signal(signal as i32, libc::SIG_DFL) };
+                let _ = default_action(signal);
                 let _ = SigSet::from(signal).thread_unblock();
                 let _ = raise(signal);
                 (128 + signal as u8).into() // for a signal that does not end a process
@@ -317,8 +321,7 @@ impl Command {
         let range = format_args!("close_range(3, 4294967295, CLOSE_RANGE_CLOEXEC)");
         step(range, format_args!(""), "the command gets 0, 1 and 2 only", close_on_exec)?;
         // Rust's start-up ignores SIGPIPE, and execve(2) keeps what is ignored.
-        // SAFETY: SIG_DFL is a valid disposition, and no handler of ours is replaced.
-        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        default_action(Signal::SIGPIPE)?;
         let path = c_string(program.as_os_str().as_bytes())?;
         let text = format_args!("execve({program:?}, {words:?}, /* {count} vars */)");
         let shell = format_args!("exec {}", program.display());
@@ -494,6 +497,14 @@ impl fmt::Display for Nsenter {
         let user = self.1.contains(CloneFlags::CLONE_NEWUSER);
         f.write_str(if user { " --preserve-credentials" } else { "" })
     }
+}
+
+/// `signal(2)` with SIG_DFL.
+fn default_action(of: Signal) -> Result<()> {
+    // SAFETY: SIG_DFL is a valid disposition, and no handler of ours is replaced.
+    unsafe { signal(of, SigHandler::SigDfl) }
+        .map(drop)
+        .map_err(|errno| Error::new(format!("signal({of}, SIG_DFL)"), errno))
 }
 
 /// Repeats a call that a signal handler interrupted.

@@ -13,6 +13,7 @@ use nix::{
 use std::{
     ffi::OsStr,
     fs,
+    io::{self, ErrorKind},
     os::unix::fs::{MetadataExt, symlink},
     path::{Path, PathBuf},
 };
@@ -56,21 +57,23 @@ pub fn find(given: Option<&Path>) -> Result<Root> {
             Ok(_) => {
                 borrow(&format!("{DEFAULT} is not a directory of yours or of root's, so it is left alone"))
             }
-            Err(_) => borrow(&format!("there is no {DEFAULT}")),
+            Err(error) if error.kind() == ErrorKind::NotFound => borrow(&format!("there is no {DEFAULT}")),
+            Err(error) => return Err(Error::new(format!("lstat({DEFAULT:?})"), errno(&error))),
         });
     };
-    let fail = |errno| {
-        Error::new(format!("open({directory:?}, O_DIRECTORY)"), errno).hint(format!("scripts/rootfs.sh {} makes a root file system there; without --rootfs the host lends its programs", directory.display()))
+    let hint = |error: Error| {
+        error.hint(format!("scripts/rootfs.sh {} makes a root file system there; without --rootfs the host lends its programs", directory.display()))
     };
     // pivot_root(2) would take "." for what lies below the mount, not for the mount.
-    let path = fs::canonicalize(directory).map_err(|error| fail(errno(&error)))?;
+    let path = fs::canonicalize(directory)
+        .map_err(|error| hint(Error::new(format!("realpath({directory:?})"), errno(&error))))?;
     if path.parent().is_none() {
         return Err(Error::input("--rootfs /: that is the host's own root")
             .hint("without --rootfs the host lends its programs, and nothing else"));
     }
-    match path.is_dir() {
-        true => Ok(Root::Directory(path)),
-        false => Err(fail(Errno::ENOTDIR)),
+    match kind(&path, fs::metadata)? {
+        Some(kind) if kind.is_dir() => Ok(Root::Directory(path)),
+        _ => Err(hint(Error::new(format!("open({path:?}, O_DIRECTORY)"), Errno::ENOTDIR))),
     }
 }
 
@@ -99,15 +102,15 @@ pub fn bind(root: &Root) -> Result<PathBuf> {
     };
     // Whoever has made the root could lead what is mounted there elsewhere, over the old root even.
     for name in ["proc", "tmp"].map(|name| path.join(name)) {
-        if name.is_symlink() {
+        if kind(&name, fs::symlink_metadata)?.is_some_and(|kind| kind.is_symlink()) {
             return Err(Error::new(format!("open({name:?}, O_DIRECTORY|O_NOFOLLOW)"), Errno::ENOTDIR)
                 .hint("a link, where the stage mounts something: a directory has to be there"));
         }
     }
     let old = path.join(OLD_ROOT);
     match make_directory(&old) {
-        Err(error) if error.errno() == Some(Errno::EEXIST) => match fs::symlink_metadata(&old) {
-            Ok(found) if found.is_dir() => Ok(path),
+        Err(error) if error.errno() == Some(Errno::EEXIST) => match kind(&old, fs::symlink_metadata)? {
+            Some(kind) if kind.is_dir() => Ok(path),
             _ => Err(error.hint(format!(
                 "{old:?} is in the way: the old root is put there for a moment, in an empty directory"
             ))),
@@ -127,29 +130,37 @@ pub fn bind(root: &Root) -> Result<PathBuf> {
 fn lend() -> Result<PathBuf> {
     let root = PathBuf::from("/tmp");
     let host = |name: &str| Path::new("/").join(name);
-    let libraries = entries("/").into_iter().filter(|name| name.starts_with("lib"));
-    let lent = LENT.map(String::from).into_iter().chain(libraries).collect::<Vec<_>>();
+    let mut lent = LENT.map(String::from).to_vec();
+    let failed = |error| Error::new("opendir(\"/\")", errno(&error));
+    for entry in fs::read_dir("/").map_err(failed)? {
+        let entry = entry.map_err(|error| Error::new("readdir(\"/\")", errno(&error)))?;
+        lent.extend(entry.file_name().into_string().ok().filter(|name| name.starts_with("lib")));
+    }
 
     mount::tmpfs_of_root(&root)?;
     for name in ["proc", "tmp", "etc", "dev"] {
         make_directory(&root.join(name))?;
     }
     for name in &lent {
-        match fs::read_link(host(name)) {
-            Ok(target) => link(target.as_os_str(), &root.join(name))?,
-            Err(_) if host(name).is_dir() => {
+        match kind(&host(name), fs::symlink_metadata)? {
+            Some(kind) if kind.is_symlink() => {
+                let target = fs::read_link(host(name))
+                    .map_err(|error| Error::new(format!("readlink({:?})", host(name)), errno(&error)))?;
+                link(target.as_os_str(), &root.join(name))?;
+            }
+            Some(kind) if kind.is_dir() => {
                 make_directory(&root.join(name))?;
                 mount::rbind(&host(name), &root.join(name))?;
                 mount::read_only(&root.join(name))?;
             }
-            Err(_) => {}
+            _ => {}
         }
     }
     for name in &LENT_ETC.map(|name| format!("etc/{name}")) {
-        match fs::metadata(host(name)) {
-            Ok(found) if found.is_dir() => make_directory(&root.join(name))?,
-            Ok(_) => write(&root.join(name), "")?,
-            Err(_) => continue,
+        match kind(&host(name), fs::metadata)? {
+            Some(kind) if kind.is_dir() => make_directory(&root.join(name))?,
+            Some(_) => write(&root.join(name), "")?,
+            None => continue,
         }
         mount::rbind(&host(name), &root.join(name))?;
         mount::read_only(&root.join(name))?;
@@ -165,7 +176,7 @@ fn lend() -> Result<PathBuf> {
 /// anybody from writing to the device, but from changing its owner and mode: the host has the same inode.
 pub(crate) fn devices(directory: &Path) -> Result<()> {
     for (from, to) in DEVICES.map(|name| (Path::new("/dev").join(name), directory.join(name))) {
-        if from.exists() {
+        if kind(&from, fs::metadata)?.is_some() {
             write(&to, "")?;
             mount::rbind(&from, &to)?;
             mount::read_only(&to)?;
@@ -178,9 +189,20 @@ pub(crate) fn devices(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-fn entries(directory: &str) -> Vec<String> {
-    let names = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    names.filter_map(|name| name.into_string().ok()).collect()
+/// What there is at `path`, if anything: with `fs::metadata` a link is followed, with
+/// `fs::symlink_metadata` it is not.
+///
+/// # Errors
+/// Those of stat(2), but `ENOENT`.
+pub(crate) fn kind<'a>(
+    path: &'a Path,
+    metadata: fn(&'a Path) -> io::Result<fs::Metadata>,
+) -> Result<Option<fs::FileType>> {
+    match metadata(path) {
+        Ok(found) => Ok(Some(found.file_type())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::new(format!("stat({path:?})"), errno(&error))),
+    }
 }
 
 fn make_directory(path: &Path) -> Result<()> {
@@ -219,6 +241,6 @@ fn unmapped_hint(error: Error) -> Error {
     })
 }
 
-fn errno(error: &std::io::Error) -> Errno {
+fn errno(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

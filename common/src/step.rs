@@ -320,6 +320,7 @@ impl Narrator {
                 ("before", Some(before)),
                 ("after", Some(after)),
             ]),
+            Format::Text if before == after => format!("{}    {what}: {after}, as it was", self.label()),
             Format::Text => format!("{}    {what}: {before} -> {after}", self.label()),
         });
     }
@@ -449,6 +450,7 @@ impl fmt::Display for Word<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/:=,+".contains(&byte)) {
             true if !self.0.is_empty() => f.write_str(self.0),
+            _ if self.0.contains('\n') => write!(f, "$'{}'", self.0.escape_default()),
             _ => write!(f, "'{}'", self.0.replace('\'', "'\\''")),
         }
     }

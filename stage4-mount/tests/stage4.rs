@@ -109,7 +109,7 @@ fn bad_roots() {
 
         let message = failure(1, &at("missing"));
         assert!(
-            message.contains("O_DIRECTORY): ENOENT: ") && message.contains("scripts/rootfs.sh /tmp"),
+            message.contains("missing\"): ENOENT: ") && message.contains("scripts/rootfs.sh /tmp"),
             "{message}"
         );
         fs::write(at("file"), "").unwrap();
