@@ -14,12 +14,7 @@ use std::{
 /// status is the command's; its death by a signal becomes the stage's own; 1 is a failure of ours,
 /// with one message on stderr.
 pub fn main<A: Parser>(host: impl FnOnce(&A) -> Result<Exit>) -> ExitCode {
-    // One screen for -h and --help alike.
-    let help = arg!(-h --help "Print help").action(ArgAction::HelpShort);
-    let command = A::command().disable_help_flag(true).arg(help);
-    let about = command.get_about().cloned(); // which the options would replace by their own
-    let command = Options::augment_args(command).about(about.unwrap_or_default());
-    let parsed = command
+    let parsed = command::<A>()
         .try_get_matches()
         .and_then(|words| Ok((Options::from_arg_matches(&words)?, A::from_arg_matches(&words)?)));
     let outcome = match parsed {
@@ -39,6 +34,17 @@ pub fn main<A: Parser>(host: impl FnOnce(&A) -> Result<Exit>) -> ExitCode {
             error.status().into()
         }
     }
+}
+
+/// The command line of a stage: its own, and what all have.
+pub fn command<A: Parser>() -> clap::Command {
+    // One screen for -h and --help alike.
+    let help = arg!(-h --help "Print help").action(ArgAction::HelpShort);
+    let command = A::command().disable_help_flag(true).arg(help);
+    let about = command.get_about().cloned(); // which the options would replace by their own
+    Options::augment_args(command)
+        .about(about.unwrap_or_default())
+        .help_template("{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}")
 }
 
 /// clap's message on one line.

@@ -12,8 +12,19 @@ use std::{convert::Infallible, path::Path, path::PathBuf, process::ExitCode};
 
 /// A container with its own hostname, users, processes, root file system and network
 #[derive(clap::Parser)]
-#[command(version, after_help = "By hand: unshare -uUrpfmn --mount-proc /bin/sh, then pivot_root, brctl, ip")]
-struct Args {
+#[command(
+    version,
+    before_help = "\
+Examples:
+  stage5-net                              a shell; then try: ping -c1 172.20.1.2
+  stage5-net --step                       wait for Enter before each step
+  stage5-net --cap-add NET_ADMIN ip link  with more than Docker leaves
+  stage5-net --bare                       exactly the talk's container
+
+By hand:
+  unshare -uUrpfmn --mount-proc /bin/sh, then pivot_root, brctl, ip"
+)]
+pub struct Args {
     /// The hostname inside
     #[arg(long, value_name = "NAME", default_value = "leopard", value_parser = uts::hostname)]
     hostname: String,
