@@ -20,7 +20,7 @@ use nix::{
         stat::{Mode, fstat},
         statfs::{PROC_SUPER_MAGIC, fstatfs},
     },
-    unistd::{fchdir, geteuid},
+    unistd::{fchdir, geteuid, read},
 };
 use std::{
     env,
@@ -263,8 +263,12 @@ impl Options {
         let kept = self.kept();
         // The kernel may know more of them than there are names here, or fewer: capabilities(7).
         let path = "/proc/sys/kernel/cap_last_cap";
-        let last = fs::read_to_string(path).map_err(|error| Error::input(format!("{path}: {error}")))?;
-        let last = last.trim().parse::<u32>().map_err(|error| Error::input(format!("{path}: {error}")))?;
+        let file = open(path, OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|errno| Error::new(format!("open({path:?})"), errno))?;
+        let mut text = [0; 8];
+        read(&file, &mut text).map_err(|errno| Error::new(format!("read({path:?})"), errno))?;
+        let digits = text.iter().take_while(|byte| byte.is_ascii_digit());
+        let last = digits.fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
         for number in (0..=last.min(63)).filter(|number| kept & bit(*number) == 0) {
             let name = CAPABILITIES.get(number as usize).copied().unwrap_or("?");
             let call = format_args!("prctl(PR_CAPBSET_DROP, CAP_{name})");

@@ -300,7 +300,7 @@ impl Network<'_> {
         let (made, address, number) = match self.make(&mut socket, child) {
             Err(error) => {
                 self.leave_no_bridge(child);
-                return Err(error);
+                return Err(if child.is_gone() { Error::reported(1) } else { error });
             }
             made => made?,
         };
@@ -558,6 +558,7 @@ fn send(to: &OwnedFd, bytes: &[u8]) -> Result<()> {
     match write(to, bytes) {
         Ok(length) if length == bytes.len() => Ok(()),
         Ok(length) => Err(Error::input(format!("write(pipe) = {length}: a short write"))),
+        Err(Errno::EPIPE) => Err(Error::reported(1)), // whoever has gone had a reason, and told it
         Err(errno) => Err(Error::new("write(pipe)", errno)),
     }
 }
@@ -602,7 +603,12 @@ fn add_veth(socket: &mut Socket, bridge: &Device, pid: u32) -> Result<Option<Dev
                 Some(Errno::EINVAL) if socket.link(&Request::get_index(bridge.index)).is_err() => {
                     return Ok(None);
                 }
-                _ => return Err(link_hint(error)),
+                _ => {
+                    if !socket.was_answered() {
+                        let _ = socket.request(&Request::delete(&veth));
+                    }
+                    return Err(link_hint(error));
+                }
             },
         }
     }

@@ -163,6 +163,11 @@ impl Child {
         self.pid
     }
 
+    /// Whether it has ended, although nobody has waited for it yet.
+    pub(crate) fn is_gone(&self) -> bool {
+        fs::read_link(format!("/proc/{}/ns/net", self.pid)).is_err()
+    }
+
     /// How to enter its namespaces.
     pub(crate) fn nsenter(&self) -> Nsenter {
         Nsenter(self.pid, self.flags)
@@ -257,11 +262,16 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Not started yet, it ends as its pipe is closed; or has, for a reason that it has told itself.
-        if self.start.take().is_some()
-            && let Ok(WaitStatus::Exited(_, 1..)) = retry(|| waitpid(self.pid, None))
-        {
-            cli::it_was_said();
+        // Not started yet, it ends as its pipe is closed; or has, which is the reason for what failed here.
+        if self.start.take().is_some() {
+            match retry(|| waitpid(self.pid, None)) {
+                Ok(WaitStatus::Exited(_, 1..)) => cli::it_was_said(),
+                Ok(WaitStatus::Signaled(_, signal, _)) => {
+                    cli::say(&format!("the child was ended by {signal}"));
+                    cli::it_was_said();
+                }
+                _ => {}
+            }
         }
         // After `run` there is no such child any more, and both calls fail without effect.
         if waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
