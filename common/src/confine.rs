@@ -3,7 +3,12 @@
 //! Root inside is root outside for every check that asks for an owner, if root started the stage: so
 //! it could write `/proc/sys/kernel/core_pattern`, and the kernel would start what it names, as root,
 //! on the host. A read-only mount over `/proc/sys` refuses that, as long as nobody inside may unmount
-//! it. See capabilities(7), seccomp(2), and the OCI runtime specification, config-linux.
+//! it. See [capabilities(7)], [seccomp(2)], and the OCI runtime specification, config-linux.
+//!
+//! In [stage 5](../../stage5_net/index.html).
+//!
+//! [capabilities(7)]: https://man7.org/linux/man-pages/man7/capabilities.7.html
+//! [seccomp(2)]: https://man7.org/linux/man-pages/man2/seccomp.2.html
 
 use crate::{
     Error, Result, cli,

@@ -1,4 +1,8 @@
-//! The user namespace: who the users inside are outside. See user_namespaces(7).
+//! The user namespace: who the users inside are outside. See [user_namespaces(7)].
+//!
+//! First in [stage 2](../../stage2_user/index.html).
+//!
+//! [user_namespaces(7)]: https://man7.org/linux/man-pages/man7/user_namespaces.7.html
 
 use crate::{
     Error, Result,

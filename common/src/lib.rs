@@ -3,16 +3,16 @@
 //! A stage's `main.rs` says *which* steps are taken and in *which order*, under the names that the
 //! talk's command line has for them. How a step is carried out is here, a module a subject:
 //!
-//! | module | subject | manual |
+//! | module | subject | from stage |
 //! |---|---|---|
-//! | [`process`] | clone a child into new namespaces, run the command, wait for it | clone(2), execve(2), waitpid(2) |
-//! | [`uts`] | the hostname | uts_namespaces(7) |
-//! | [`idmap`] | who the users inside are outside | user_namespaces(7) |
-//! | [`mount`] | one function a mount | mount(2), mount_namespaces(7) |
-//! | [`rootfs`] | which directory becomes `/` | pivot_root(2) |
-//! | [`network`] | bridge, veth pair, addresses | network_namespaces(7), veth(4) |
-//! | [`netlink`] | the messages that [`network`] sends | netlink(7), rtnetlink(7) |
-//! | [`confine`] | what namespaces do not separate | capabilities(7), seccomp(2) |
+//! | [`process`] | clone a child into new namespaces, run the command, wait for it | [1](../stage1_uts/index.html) |
+//! | [`uts`] | the hostname | [1](../stage1_uts/index.html) |
+//! | [`idmap`] | who the users inside are outside | [2](../stage2_user/index.html) |
+//! | [`mount`] | one function a mount | [3](../stage3_pid/index.html) |
+//! | [`rootfs`] | which directory becomes `/` | [4](../stage4_mount/index.html) |
+//! | [`network`] | bridge, veth pair, addresses | [5](../stage5_net/index.html) |
+//! | [`netlink`] | the messages that [`network`] sends | [5](../stage5_net/index.html) |
+//! | [`confine`] | what namespaces do not separate | [5](../stage5_net/index.html) |
 //! | [`step`] | carry out one system call, and name it when it fails | |
 //! | [`error`] | what a failure says, and its exit status | |
 //! | [`cli`] | from `main` to the stage and back | |

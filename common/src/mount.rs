@@ -1,4 +1,9 @@
-//! The mount namespace: one function a mount. See mount_namespaces(7) and mount(2).
+//! The mount namespace: one function a mount. See [mount_namespaces(7)] and [mount(2)].
+//!
+//! From [stage 3](../../stage3_pid/index.html), with /proc; the rest from [stage 4](../../stage4_mount/index.html).
+//!
+//! [mount(2)]: https://man7.org/linux/man-pages/man2/mount.2.html
+//! [mount_namespaces(7)]: https://man7.org/linux/man-pages/man7/mount_namespaces.7.html
 
 use crate::{
     Result,

@@ -1,4 +1,4 @@
-//! Route netlink: what `ip` says to the kernel, written out. See netlink(7) and rtnetlink(7).
+//! Route netlink: what `ip` says to the kernel, written out. See [netlink(7)] and [rtnetlink(7)].
 //!
 //! A request is a header, a fixed part (which link, which address), and attributes, some with
 //! further attributes in them:
@@ -12,6 +12,9 @@
 //! ```
 //!
 //! The bytes are those of `ip`, attribute for attribute; a test compares them.
+//!
+//! [netlink(7)]: https://man7.org/linux/man-pages/man7/netlink.7.html
+//! [rtnetlink(7)]: https://man7.org/linux/man-pages/man7/rtnetlink.7.html
 
 use crate::{
     Error, Result,

@@ -1,10 +1,16 @@
 //! The network: a bridge on the host, and a pair of links that leads into the container. See
-//! network_namespaces(7), veth(4) and bridge(8).
+//! [network_namespaces(7)], [veth(4)] and [bridge(8)].
 //!
 //! ```text
 //!  host                                      │ container
 //!  br0 172.20.1.2 ── veth0 172.20.1.3 ───────┼─────── veth1 172.20.1.4      lo 127.0.0.1
 //! ```
+//!
+//! In [stage 5](../../stage5_net/index.html).
+//!
+//! [bridge(8)]: https://man7.org/linux/man-pages/man8/bridge.8.html
+//! [network_namespaces(7)]: https://man7.org/linux/man-pages/man7/network_namespaces.7.html
+//! [veth(4)]: https://man7.org/linux/man-pages/man4/veth.4.html
 
 use crate::{
     Error, Result, cli, confine, idmap,

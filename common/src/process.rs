@@ -3,7 +3,13 @@
 //! [`clone`] makes the child, which waits on a pipe while the parent prepares things from outside
 //! (the id maps, the network). [`Child::run`] lets it go on and waits for its end. If the parent
 //! dies at any moment, so does the child: before the start because the pipe closes, afterwards
-//! because of `PR_SET_PDEATHSIG`.
+//! because of `PR_SET_PDEATHSIG`. See [clone(2)], [waitpid(2)], [pid_namespaces(7)].
+//!
+//! In all stages; with a PID namespace from [stage 3](../../stage3_pid/index.html).
+//!
+//! [clone(2)]: https://man7.org/linux/man-pages/man2/clone.2.html
+//! [waitpid(2)]: https://man7.org/linux/man-pages/man2/waitpid.2.html
+//! [pid_namespaces(7)]: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
 
 use crate::{
     Error, Result, cli,

@@ -1,5 +1,9 @@
 //! Which directory becomes the container's `/`: a root file system of its own, or one that is put
-//! together from the host's programs. See pivot_root(2).
+//! together from the host's programs. See [pivot_root(2)].
+//!
+//! From [stage 4](../../stage4_mount/index.html).
+//!
+//! [pivot_root(2)]: https://man7.org/linux/man-pages/man2/pivot_root.2.html
 
 use crate::{
     Error, Result, cli, mount,

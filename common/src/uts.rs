@@ -1,4 +1,8 @@
-//! The UTS namespace: a hostname of its own. See uts_namespaces(7).
+//! The UTS namespace: a hostname of its own. See [uts_namespaces(7)].
+//!
+//! First in [stage 1](../../stage1_uts/index.html).
+//!
+//! [uts_namespaces(7)]: https://man7.org/linux/man-pages/man7/uts_namespaces.7.html
 
 use crate::{Result, step::step};
 
