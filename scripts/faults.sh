@@ -1,7 +1,7 @@
 #!/bin/bash
 # Makes every system call of a stage's set-up fail, one at a time, and sees how the stage ends.
 #
-# Usage: faults.sh [--short] [--only TEXT] [STAGE]...        (stages 1 to 5; needs root)
+# Usage: faults.sh [--short] [--only TEXT] [STAGE|PEER]...   (default: stages 1 to 5; needs root)
 #        faults.sh --at 'PROCESS CALL N FAULT' CASE
 #
 #   --short        for CI: one errno and one kill for each call, but of calls that are the same only two,
@@ -9,6 +9,8 @@
 #   --only TEXT    only cases with this in their name
 #   --at ...       one fault of one case, in detail: what an unclean one is found by. Both are as the
 #                  table has them, such as: --at 'container mount 3 ENOMEM' 4:user:-:busybox
+#   PEER           unshare or bwrap, if installed. Of these a message is not judged, only whether they hang,
+#                  leave something, or go on as if nothing had happened
 #   STAGE_BIN_DIR  (environment) where the stages are (default: target/debug)
 #   JOBS           (environment) how many runs at a time (default 3)
 #
@@ -35,7 +37,8 @@ fail() { echo "faults.sh: $*" >&2; exit 1; }
 # All cases; those that the short form has are marked.
 cases=(+1:root:-:- 1:user:-:- 2:root:-:- +2:user:-:- +3:root:-:- 3:user:-:- 4:root:-:borrowed 4:root:-:busybox
     +4:user:-:borrowed 4:user:-:busybox +5:root:host:borrowed 5:root:host:busybox 5:root:private:borrowed
-    5:user:private:borrowed 5:user:private:busybox)
+    5:user:private:borrowed 5:user:private:busybox
+    unshare:root:-:- unshare:user:-:- bwrap:root:-:busybox bwrap:user:-:busybox)
 short=0 only='' at='' stages=''
 while [ $# -gt 0 ]; do
     case $1 in
@@ -43,7 +46,7 @@ while [ $# -gt 0 ]; do
         --short) short=1 ;;
         --only) [ $# -gt 1 ] || fail '--only needs a text'; only=$2; shift ;;
         --at) [ $# -gt 2 ] || fail '--at needs a point and a case'; at=$2; cases=("$3"); shift 2 ;;
-        [1-5]) stages+=$1 ;;
+        [1-5] | unshare | bwrap) stages+=" $1 " ;;
         *) usage >&2; exit 1 ;;
     esac
     shift
@@ -59,7 +62,7 @@ done
 chosen=() left_out=()
 for case in "${cases[@]}"; do
     name=${case#+}
-    [[ ${stages:-12345} = *"${name%%:*}"* && $name = *"$only"* ]] || continue
+    [[ ${stages:- 1 2 3 4 5 } = *" ${name%%:*} "* && $name = *"$only"* ]] || continue
     if [ "$short" = 1 ] && [ "$name" = "$case" ]; then left_out+=("$name"); else chosen+=("$name"); fi
 done
 [ "${#chosen[@]}" != 0 ] || fail 'no such case'
@@ -79,7 +82,7 @@ trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' HUP TERM
 chmod 755 "$tmp"
-cp "$bin"/stage{1-uts,2-user,3-pid,4-mount,5-net} "$scripts/faults.py" "$tmp"
+cp "$bin"/stage{1-uts,2-user,3-pid,4-mount,5-net} "$scripts/faults/faults.py" "$tmp"
 STAGE_BIN_DIR='' "$scripts/rootfs.sh" --from busybox "$tmp/root" >"$tmp/log" 2>&1 || { cat "$tmp/log" >&2; fail 'no root'; }
 
 # A host: its names, processes, mounts and links, and a /tmp that has nothing but two roots in it.
