@@ -4,8 +4,9 @@
 # Usage: scale.sh [COUNT]...        (250 and 1000; needs root)
 #
 # They run in a network and PID namespace that plays the host: up to 252 on the talk's /24, more on a
-# subnet with room for them. A container is up when the bridge has answered its ping. Then all end at
-# once. Memory is what the stage and the keeper of its network use for a container, its command not
+# subnet with room for them. A container is up when the bridge has answered its ping. That may take a
+# second one: a request of arp(7) is a packet for each port of the bridge, a million if a thousand ask at
+# the same time, and is given up after 3 seconds. Then all end at once. Memory is what the stage and the keeper of its network use for a container, its command not
 # counted: the proportional set size (PSS), and what is theirs alone and written to (private dirty).
 set -eu
 
@@ -46,12 +47,13 @@ for count; do
     for ((i = 0; i < count; i++)); do
         # shellcheck disable=SC2016 # expanded inside
         "$stage" --net host --bridge-addr "$bridge" -- sh -c \
-            'ping -q -c1 -W9 "$1" >/dev/null && echo up || echo silent; read -r _' sh "${bridge%/*}" \
+            'for n in first second third; do ping -q -c1 -W9 "$1" >/dev/null && break; done && echo "$n" || echo silent
+             read -r _' sh "${bridge%/*}" \
             <"$tmp/end" >&3 2>>"$tmp/errors" 4>&- &
     done
-    up=0 silent=0
+    up=0 silent=0 late=0
     while ((up < count)) && read -r -t 60 answer <&3; do
-        [ "$answer" = up ] || silent=$((silent + 1))
+        case $answer in first) ;; silent) silent=$((silent + 1)) ;; *) late=$((late + 1)) ;; esac
         up=$((up + 1))
     done
     all_up=$(($(milliseconds) - begin))
@@ -73,7 +75,7 @@ for count; do
     clean || { echo "scale.sh: left: $(tail -n +3 /proc/net/dev | cut -d: -f1)" "$(pgrep -x stage5-net)" >&2; failed=1; }
     ((silent == 0 && up == count && ports == count && addresses >= count)) || failed=1
     sort "$tmp/errors" | grep -v 'lends its programs' | uniq -c | head -5 >&2 || :
-    echo "$count containers on a /${bridge#*/}: $up up, $silent without an answer, $ports links on the bridge, all up after $all_up ms" \
+    echo "$count containers on a /${bridge#*/}: $up up, $silent without an answer, $late not at the first ping, $ports links on the bridge, all up after $all_up ms" \
         "($((all_up * 1000 / count)) us each), all gone after $all_gone ms; a container: $(cat "$tmp/memory")"
 done
 exit $failed
