@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if native && env::var("CARGO_CFG_TARGET_ENV")? == "gnu" && links_statically(Path::new(&out)) {
         println!("cargo::rustc-link-arg-bins=-L{out}");
         println!("cargo::rustc-link-arg-bins=-static-pie");
+        println!("cargo::rustc-link-arg-bins=-Wl,--wrap=pthread_getattr_np"); // common has another one
     }
     Ok(())
 }

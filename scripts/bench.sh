@@ -50,19 +50,35 @@ esac
 # small environment, and the paths below, are the same on every machine: both are work for execve(2) and
 # for whoever resolves a path.
 if [ "${BENCH_HOST-}" != "$PPID" ]; then
+    old_queue=''
+    installed=$(mktemp -d /var/tmp/bench.XXXXXX)
+    # shellcheck disable=SC2317,SC2329 # the trap calls it
+    cleanup() {
+        rm -rf "$installed"
+        [ -z "$old_queue" ] || { echo "$old_neighbours" >"$neighbours"; echo "$old_queue" >"$queue"; }
+    }
+    trap cleanup EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    # All on the disk that the peers are on, written as install(1) does, in order: the kernel has such a
+    # file in larger pieces than one that a linker has just written, and maps it faster, by up to a tenth.
+    mkdir "$installed/built"
+    cc -O2 -o "$installed/built/floor" "$scripts/floor.c"
+    cc -O2 -static -o "$installed/built/floor-static" "$scripts/floor.c" ||
+        cp "$installed/built/floor" "$installed/built/floor-static"
+    cp "$bin"/stage[1-5]-{uts,user,pid,mount,net} "$installed/built"/* "$installed" 2>/dev/null || :
+    chmod 755 "$installed"
+    sync -f "$installed"
     if [ "$mode" = growth ] || [ "$mode" = page ]; then
         # For a thousand containers two limits of the kernel, which hold for all network namespaces, are raised
         # for the time of the run, as in scale.sh, which tells more of them.
         neighbours=/proc/sys/net/ipv4/neigh/default/gc_thresh3 queue=/proc/sys/net/core/netdev_max_backlog
         old_neighbours=$(cat $neighbours) old_queue=$(cat $queue)
-        trap 'echo "$old_neighbours" >$neighbours; echo "$old_queue" >$queue' EXIT
-        trap 'exit 130' INT
-        trap 'exit 143' TERM
         ((old_neighbours > 16384)) || echo 16384 >$neighbours
         ((old_queue > 100000)) || echo 100000 >$queue
     fi
     # shellcheck disable=SC2016 # expanded inside
-    env -i PATH="$PATH" LC_ALL=C STAGE_BIN_DIR="$bin" unshare --net --mount --pid --fork --kill-child --mount-proc \
+    env -i PATH="$PATH" LC_ALL=C STAGE_BIN_DIR="$installed" unshare --net --mount --pid --fork --kill-child --mount-proc \
         sh -c 'BENCH_HOST=$$ "$@"; exit $?' sh "$scripts/bench.sh" "$@"
     exit
 fi
@@ -72,8 +88,6 @@ mount --bind "$bin" /mnt/bin
 cd /mnt/work
 export TMPDIR=/mnt/work
 report() { python3 "$scripts/bench/report.py" "$@"; }
-cc -O2 -o floor "$scripts/floor.c"
-cc -O2 -static -o floor-static "$scripts/floor.c" || cp floor floor-static
 rootfs=/mnt/root
 "$scripts/rootfs.sh" --from busybox "$rootfs" >log 2>&1 || { cat log >&2; fail 'no root file system'; }
 
@@ -116,6 +130,13 @@ find_peers() {
             for command in "${variants[@]}"; do
                 # shellcheck disable=SC2086 # a list of words
                 if timeout 20 $command </dev/null >out 2>error; then
+                    # Some miss the end of a command that ends at once, and wait for ever.
+                    for ((run = 0; run < (${#quick} ? 1 : 100); run++)); do
+                        if ! timeout -k 1 5 $command </dev/null >out 2>error; then
+                            echo "one of its first $((run + 1)) runs failed, or did not end" >error
+                            break 2
+                        fi
+                    done
                     peer[$name$n]=$command
                     break
                 fi
@@ -151,11 +172,15 @@ race() {
     done
 }
 hyperfined() { # hyperfined FILE ENVIRONMENT... -n NAME COMMAND...
-    local file=$1 environment=()
+    local file=$1 environment=() try
     shift
     until [ "$1" = -n ]; do environment+=("$1"); shift; done
-    env "${environment[@]}" hyperfine -N --style none -w 1 -r "$each" ${settle:+-p "sleep $settle"} --export-json "$file" "$@" >log 2>&1 ||
-        { cat log >&2; fail "$file"; }
+    for try in 1 2 3; do
+        timeout -k 5 100 env "${environment[@]}" hyperfine -N --style none -w 1 -r "$each" ${settle:+-p "sleep $settle"} \
+            --export-json "$file" "$@" >log 2>&1 && return
+        echo "bench.sh: $file: attempt $try failed: $(tail -n 1 log)" >&2
+    done
+    fail "$file"
 }
 
 true=$(type -P true)
@@ -164,8 +189,8 @@ times() {
     rounds=20 each=$(((runs + 19) / 20)) settle=''
     if [ -n "$quick" ]; then rounds=1 each=$runs; fi
     for n in 1 2 3; do
-        race $n stage "${stages[n]} $true" unshare "unshare ${flags[n]} $true" floor "$PWD/floor $n / $true" \
-            'floor, static' "$PWD/floor-static $n / $true"
+        race $n stage "${stages[n]} $true" unshare "unshare ${flags[n]} $true" floor "/mnt/bin/floor $n / $true" \
+            'floor, static' "/mnt/bin/floor-static $n / $true"
     done
     local rivals=()
     for name in bubblewrap bubblewrap+init hakoniwa; do
@@ -173,7 +198,7 @@ times() {
     done
     # The command is the root file system's own, for unshare too, which leaves the root as it is.
     race 4 stage "${stages[4]} /bin/true" unshare "unshare ${flags[4]} $rootfs/bin/true" \
-        floor "$PWD/floor 4 $rootfs /bin/true" 'floor, static' "$PWD/floor-static 4 $rootfs /bin/true" "${rivals[@]}"
+        floor "/mnt/bin/floor 4 $rootfs /bin/true" 'floor, static' "/mnt/bin/floor-static 4 $rootfs /bin/true" "${rivals[@]}"
     # What takes a hundred times as long, fewer times; and only after what the run before has left
     # to the kernel, which takes network namespaces down in the background, is done.
     rivals=()
@@ -189,8 +214,8 @@ times() {
     [ ${#slow[@]} = 0 ] || race 4-oci stage "${stages[4]} /bin/true" 'by hand' "${by_hand[4]} /bin/true" "${slow[@]}"
     race 5 'stage, host' "${stages[5]} host /bin/true" 'stage, private' "${stages[5]} private /bin/true" \
         'by hand' "${by_hand[5]} /bin/true" unshare "unshare ${flags[5]} $rootfs/bin/true" \
-        'floor, host' "$PWD/floor 5 $rootfs /bin/true" 'floor, static, host' "$PWD/floor-static 5 $rootfs /bin/true" \
-        'floor, private' "$PWD/floor 6 $rootfs /bin/true" 'floor, static, private' "$PWD/floor-static 6 $rootfs /bin/true" \
+        'floor, host' "/mnt/bin/floor 5 $rootfs /bin/true" 'floor, static, host' "/mnt/bin/floor-static 5 $rootfs /bin/true" \
+        'floor, private' "/mnt/bin/floor 6 $rootfs /bin/true" 'floor, static, private' "/mnt/bin/floor-static 6 $rootfs /bin/true" \
         "${rivals[@]}"
 }
 
@@ -198,12 +223,14 @@ times() {
 waiting="sh -c 'echo up; exec sleep 1000'"
 weigh() {
     local group=$1 name=$2 answer pids
+    # What bash says of processes that were killed is no news here.
+    exec 4>&2 2>>log
     mkfifo up
-    eval "exec $3 ${4-$waiting}" >up 2>log &
+    eval "exec env -u LC_ALL LANG=C.UTF-8 $3 ${4-$waiting}" >up 2>log 4>&- &
     exec 3<up
     if read -r -t 20 answer <&3 && [ "$answer" = up ]; then
         until pgrep -x sleep >/dev/null; do sleep 0.01; done
-        sleep 0.2 # the keeper of the network has work to do still
+        sleep 1.3 # the keeper of the network has work to do still, and a stage waits for a second first
         pids=$(descendants $!)
         for pid in $pids; do
             [ "$(cat "/proc/$pid/comm")" = sleep ] || awk -v row="$group	$name" '
@@ -212,12 +239,14 @@ weigh() {
         done >>memory
         pkill -KILL -x sleep || :
     else
+        exec 2>&4
         cat log >&2
         fail "$name did not start a shell"
     fi
     exec 3<&-
     rm up
-    { wait $! || :; } 2>log # "Killed" is no news here
+    wait $! || :
+    exec 2>&4 4>&-
 }
 descendants() {
     local pid
@@ -232,7 +261,7 @@ memory() {
         weigh $n stage "${stages[n]}"
         # Without --fork, unshare(1) itself becomes the command: nobody waits, and nobody passes on its end.
         weigh $n unshare "unshare ${flags[n]} --fork"
-        weigh $n floor "./floor $n / $(type -P sh)" "${waiting#sh}"
+        weigh $n floor "/mnt/bin/floor $n / $(type -P sh)" "${waiting#sh}"
     done
     weigh 4 stage "${stages[4]}"
     weigh 4 unshare "unshare ${flags[4]} --fork"
@@ -263,18 +292,18 @@ all_calls() {
     for n in 1 2 3; do
         calls $n stage "${stages[n]} $true"
         calls $n unshare "unshare ${flags[n]} $true"
-        calls $n floor "./floor $n / $true"
-        calls $n 'floor, static' "./floor-static $n / $true"
+        calls $n floor "/mnt/bin/floor $n / $true"
+        calls $n 'floor, static' "/mnt/bin/floor-static $n / $true"
     done
     calls 4 stage "${stages[4]} /bin/true"
     calls 4 unshare "unshare ${flags[4]} $rootfs/bin/true"
-    calls 4 floor "./floor 4 $rootfs /bin/true"
-    calls 4 'floor, static' "./floor-static 4 $rootfs /bin/true"
+    calls 4 floor "/mnt/bin/floor 4 $rootfs /bin/true"
+    calls 4 'floor, static' "/mnt/bin/floor-static 4 $rootfs /bin/true"
     for level in 5 6; do
         kind=$([ $level = 5 ] && echo host || echo private)
         calls 5 "stage, $kind" "${stages[5]} $kind /bin/true"
-        calls 5 "floor, $kind" "./floor $level $rootfs /bin/true"
-        calls 5 "floor, static, $kind" "./floor-static $level $rootfs /bin/true"
+        calls 5 "floor, $kind" "/mnt/bin/floor $level $rootfs /bin/true"
+        calls 5 "floor, static, $kind" "/mnt/bin/floor-static $level $rootfs /bin/true"
     done
     calls 5 unshare "unshare ${flags[5]} $rootfs/bin/true"
     calls 5 'by hand' "${by_hand[5]} /bin/true"
@@ -295,8 +324,8 @@ sizes() {
         program=$(command -v "${name#*=}") || continue
         stat -L -c "0	${name%=*}	%s" "$program" >>sizes
     done
-    stat -L -c '0	floor	%s' floor >>sizes
-    stat -L -c '0	floor, static	%s' floor-static >>sizes
+    stat -L -c '0	floor	%s' /mnt/bin/floor >>sizes
+    stat -L -c '0	floor, static	%s' /mnt/bin/floor-static >>sizes
 }
 
 machine() {
@@ -343,7 +372,9 @@ counts() {
         echo '# Compared by "scripts/bench.sh --counts", written by "scripts/bench.sh --counts --update".'
         echo "# $(compiler)"
         for at in "${!counted[@]}"; do
-            wait "${pids[at]}" || { cat "count-$at.log" >&2; fail "cannot count stage ${counted[at]}"; }
+            status=0
+            wait "${pids[at]}" || status=$?
+            [ $status = 0 ] || { cat "count-$at.log" >&2; fail "counting stage ${counted[at]} ended with $status"; }
             read -r instructions calls <"count-$at"
             printf '%-20s %4d system calls %8d instructions\n' "stage${counted[at]}" "$calls" "$instructions"
         done
@@ -372,7 +403,7 @@ where() {
         case $at in
             [0-2]) program="${stages[n]} $true" ;;
             4 | 5) program="${stages[n]} ${counted[at]##*-} /bin/true" ;;
-            6) name='floor 4' program="$PWD/floor 4 $rootfs /bin/true" ;;
+            6) name='floor 4' program="/mnt/bin/floor 4 $rootfs /bin/true" ;;
             7) name='unshare 4' program="$(type -P unshare) ${flags[4]} $rootfs/bin/true" ;;
         esac
         for ((run = 0; run < 5; run++)); do $program 2>log; done

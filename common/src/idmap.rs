@@ -7,7 +7,7 @@
 use crate::{
     Error, Result,
     process::Child,
-    step::{change, write_file},
+    step::{change, is_told, write_file},
 };
 use nix::{
     errno::Errno,
@@ -63,9 +63,9 @@ impl Outer {
 fn write_maps(process: &str, outer: Outer, uid: u32, gid: u32) -> Result<()> {
     let write = |name: &str, text: &str, does: &str| {
         let path = format!("{process}/{name}");
-        let before = fs::read_to_string(&path);
+        let before = is_told().then(|| shown(&path));
         write_file(Path::new(&path), false, text, does).map_err(apparmor_hint).map_err(container_hint)?;
-        change(&path, || (shown(before), shown(fs::read_to_string(&path))));
+        change(&path, || (before.unwrap_or_default(), shown(&path)));
         Ok(())
     };
     write("uid_map", &format!("{uid} {} 1", outer.uid), "one user, by its ids inside and outside")?;
@@ -73,8 +73,8 @@ fn write_maps(process: &str, outer: Outer, uid: u32, gid: u32) -> Result<()> {
     write("gid_map", &format!("{gid} {} 1", outer.gid), "one group, likewise")
 }
 
-fn shown(file: std::io::Result<String>) -> String {
-    match file.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ") {
+fn shown(path: &str) -> String {
+    match fs::read_to_string(path).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ") {
         empty if empty.is_empty() => "nothing".into(),
         text => text,
     }

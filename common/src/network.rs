@@ -15,7 +15,7 @@
 use crate::{
     Error, Result, cli, confine, idmap,
     netlink::{Address, Device, Reply, Request, Socket},
-    process::{Child, Nsenter, changes, clone_hint, fork_keeper, namespaces, retry},
+    process::{Child, Nsenter, changes, clone_hint, fork_keeper, give_back, namespaces, retry},
     step::{awaits, beside, is_told, moved, picture, step},
 };
 use nix::{
@@ -332,6 +332,7 @@ impl Network<'_> {
         if self.private {
             return Ok(());
         }
+        give_back();
         let _ = persist(|| read(stage, &mut [0])); // until the stage has ended
         remove(&mut socket, &made)
     }

@@ -201,6 +201,7 @@ impl Child {
             })?;
         }
         let mut emulated = None;
+        let mut moment = PollTimeout::from(1000_u16);
         loop {
             match self.reap()? {
                 Some(Exit::Signal(Signal::SIGKILL)) => {
@@ -211,6 +212,11 @@ impl Child {
             }
             if let Some(helper) = self.helper.get() {
                 let _ = waitpid(helper, Some(WaitPidFlag::WNOHANG));
+            }
+            let mut waited = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut waited, moment) == Ok(0) {
+                give_back();
+                moment = PollTimeout::NONE;
             }
             let info =
                 retry(|| signals.read_signal()).map_err(|errno| Error::new("read(signalfd)", errno))?;
@@ -263,6 +269,21 @@ impl Child {
                 .is_none_or(|mask| mask >> (signal as i32 - 1) & 1 == 1)
         };
         !has("SigIgn:") && !has("SigCgt:")
+    }
+}
+
+/// Who waits for more than a moment, hours perhaps, needs few pages of what has brought him here. The kernel
+/// maps those of the program again where they are wanted: madvise(2), malloc_trim(3).
+pub(crate) fn give_back() {
+    unsafe extern "C" {
+        static __executable_start: u8; // ld(1) defines both
+        static etext: u8;
+    }
+    let (start, end) = (&raw const __executable_start, &raw const etext);
+    // SAFETY: nobody writes to these pages, so they are as they were when they are read again.
+    unsafe {
+        libc::madvise(start.cast_mut().cast(), end.addr() - start.addr(), libc::MADV_DONTNEED);
+        libc::malloc_trim(0);
     }
 }
 

@@ -338,9 +338,9 @@ WORDS = {NOBODY: "nobody runs: from one process to the next"}
 
 
 def where_rows(divided, most=18):
-    """The rows of the table: what takes the most somewhere, the rest in one."""
+    """The rows of the table: what is the largest part somewhere, the rest in one."""
     everything = {what for total, *_ in divided.values() for what in total}
-    order = sorted(everything, key=lambda what: -max(total.get(what, 0) for total, *_ in divided.values()))
+    order = sorted(everything, key=lambda what: -max(total.get(what, 0) / sum(total.values()) for total, *_ in divided.values()))
     return order[:most], order[most:]
 
 
