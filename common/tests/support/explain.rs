@@ -805,8 +805,9 @@ pub(crate) fn is_free_when_off(program: &str, callers: &[Caller], options: &[&st
                 match name.as_str() {
                     "write" => assert_eq!(on_count - off, on.narration.len(), "{}", on.side),
                     // How many events arrive, and when the child's end is noticed, is the kernel's; and
-                    // whether there is a terminal, the picture of the network asks, too.
-                    "recvmsg" | "wait4" | "ioctl" => {}
+                    // whether there is a terminal, the picture of the network asks, too. Who waits for a second
+                    // gives memory back.
+                    "recvmsg" | "wait4" | "poll" | "madvise" | "ioctl" => {}
                     _ if TELLING.split(' ').any(|telling| telling == name) => {
                         assert!(off <= on_count, "{} {name}: {off} {on_count}", on.side);
                     }
