@@ -16,7 +16,7 @@
 # a group run in turn, in rounds of a few runs each, and a ratio is the median of the rounds' ratios: what
 # makes the machine slow for a second then slows both sides. All of it happens in namespaces of its own,
 # so no link, mount or process of this machine is touched, and nothing is left. --counts exits with 1 if
-# a stage makes more system calls than recorded, or takes 5 % more instructions.
+# a stage makes more system calls than recorded (1 % more), or takes 5 % more instructions.
 set -eu
 
 usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; }

@@ -26,8 +26,11 @@ busybox busybox-static
 bwrap bubblewrap
 cc gcc
 curl curl
+hyperfine hyperfine
 ip iproute2
 iptables iptables
+newuidmap uidmap
+nft nftables
 ping iputils-ping
 ps procps
 runc runc
@@ -79,6 +82,18 @@ if [ "$(id -u)" = 0 ]; then
 
     step 'what is open inside'
     STAGE_BIN_DIR=target/debug scripts/isolation.sh >/dev/null
+
+    step 'each system call fails: the short form'
+    scripts/faults.sh --short
+
+    step 'what may go wrong on a machine, and what doctor.sh says'
+    scripts/tests/doctor.sh
+
+    step 'measurements: that they work, and what can be counted'
+    cargo build --quiet --release
+    scripts/bench.sh --quick >/dev/null
+    scripts/bench.sh --counts
+    scripts/manuals.sh "$copy" >/dev/null
 else
     echo 'LEFT OUT: all that takes root; run this as root for it' >&2
 fi

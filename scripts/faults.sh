@@ -37,7 +37,7 @@ fail() { echo "faults.sh: $*" >&2; exit 1; }
 # All cases; those that the short form has are marked.
 cases=(+1:root:-:- 1:user:-:- 2:root:-:- +2:user:-:- +3:root:-:- 3:user:-:- 4:root:-:borrowed 4:root:-:busybox
     +4:user:-:borrowed 4:user:-:busybox +5:root:host:borrowed 5:root:host:busybox 5:root:private:borrowed
-    5:user:private:borrowed 5:user:private:busybox
+    +5:user:private:borrowed 5:user:private:busybox
     unshare:root:-:- unshare:user:-:- bwrap:root:-:busybox bwrap:user:-:busybox)
 short=0 only='' at='' stages=''
 while [ $# -gt 0 ]; do

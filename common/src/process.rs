@@ -22,7 +22,7 @@ use nix::{
     sched::CloneFlags,
     sys::{
         prctl::set_pdeathsig,
-        signal::{SigHandler, SigSet, Signal, kill, raise, signal},
+        signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, raise, signal, sigprocmask},
         signalfd::{SfdFlags, SignalFd},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
@@ -123,9 +123,10 @@ pub(crate) fn fork_keeper(child: &Child, work: impl FnOnce() -> Result<()>) -> R
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
             drop(child.start.take());
-            let kept = SigSet::all().thread_set_mask().and_then(|()| setsid());
-            let kept = kept.map_err(|errno| Error::new("setsid()", errno));
-            exit(match kept.and_then(|_| work()) {
+            let blocked = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)
+                .map_err(|errno| Error::new("sigprocmask(SIG_SETMASK)", errno));
+            let alone = blocked.and_then(|()| setsid().map_err(|errno| Error::new("setsid()", errno)));
+            exit(match alone.and_then(|_| work()) {
                 Ok(()) => 0,
                 Err(error) => {
                     cli::report(&error);
@@ -185,10 +186,12 @@ impl Child {
     /// # Errors
     /// None that a running system shows.
     pub fn run(self) -> Result<Exit> {
-        // Until here a signal ends the stage, and that the child. From here on the signals wait.
+        // Until here a signal ends the stage, and that the child. From here on the signals wait. (nix's
+        // SigSet::thread_block takes a failure for success: pthread_sigmask(3) returns it.)
         let mut awaited = SigSet::from_iter(FORWARDED);
         awaited.add(Signal::SIGCHLD);
-        awaited.thread_block().map_err(|errno| Error::new("sigprocmask(SIG_BLOCK)", errno))?;
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&awaited), None)
+            .map_err(|errno| Error::new("sigprocmask(SIG_BLOCK)", errno))?;
         let signals = SignalFd::with_flags(&awaited, SfdFlags::SFD_CLOEXEC)
             .map_err(|errno| Error::new("signalfd(SFD_CLOEXEC)", errno))?;
         let start = self.start.take(); // stays open: it is how the child sees us live
@@ -316,7 +319,7 @@ impl Exit {
             Self::Signal(signal) => {
                 let _ = nix::sys::prctl::set_dumpable(false); // the core file, if any, is the command's
                 let _ = default_action(signal);
-                let _ = SigSet::from(signal).thread_unblock();
+                let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&SigSet::from(signal)), None);
                 let _ = raise(signal);
                 (128 + signal as u8).into() // for a signal that does not end a process
             }

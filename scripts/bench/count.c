@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/personality.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -83,6 +84,12 @@ static int at_system_call(pid_t pid)
         uint64_t word = ptrace(PTRACE_PEEKTEXT, pid, at, 0);
         *entry = at << 1 | ((word & mask) == system_call);
     }
+#if defined(__x86_64__)
+    /* Stepped, everything takes long: nobody gives up waiting in the meantime. */
+    if (*entry & 1 && ptrace(PTRACE_PEEKUSER, pid, offsetof(struct user, regs.rax), 0) == SYS_poll &&
+        ptrace(PTRACE_PEEKUSER, pid, offsetof(struct user, regs.rdx), 0))
+        ptrace(PTRACE_POKEUSER, pid, offsetof(struct user, regs.rdx), -1);
+#endif
     return *entry & 1;
 }
 
