@@ -56,11 +56,16 @@ extern "C" fn __wrap_pthread_getattr_np(_: libc::pthread_t, _: *mut libc::pthrea
     libc::ENOSYS
 }
 
-/// clap's message on one line.
+/// clap's message on one line, and what it proposes as a hint.
 fn bad_usage(error: &clap::Error) -> Error {
     let text = error.render().to_string();
-    let first = text.lines().next().unwrap_or_default();
-    Error::input(first.trim_start_matches("error: ")).hint("--help shows what there is")
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let (tips, what): (Vec<_>, Vec<_>) = lines
+        .filter(|line| !line.is_empty() && !line.starts_with("For more"))
+        .partition(|line| line.starts_with("tip: "));
+    let tip = tips.first().map(|tip| format!("{}; ", &tip["tip: ".len()..])).unwrap_or_default();
+    let what = what.join(" ");
+    Error::input(what.trim_start_matches("error: ")).hint(format!("{tip}--help shows what there is"))
 }
 
 /// What fails because a process of ours has failed need not be told after that has told its reason.

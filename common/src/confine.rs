@@ -12,6 +12,7 @@
 
 use crate::{
     Error, Result, cli,
+    idmap::first_mapped,
     mount::{self, no_devices, read_only},
     rootfs::{devices, kind},
     step::{checked, step},
@@ -160,9 +161,11 @@ const MASKED: [&str; 10] = [
 ];
 const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
-/// In stages 2 to 4 a learner mounts and unmounts, so they stay as the talk has them.
+/// In stages 2 to 4 a learner mounts and unmounts, so they stay as the talk has them. Root of a container
+/// that an ordinary user has made owns nothing of the host's.
 pub fn say_if_open() {
-    if geteuid().is_root() {
+    let [inside, outside, many] = first_mapped();
+    if geteuid().is_root() && (inside, outside) == (0, 0) && many > 0 {
         cli::say(
             "started by root, this container is open: root inside owns the host's /proc/sys; stage5-net closes it",
         );
@@ -186,8 +189,10 @@ impl Options {
     /// # Errors
     /// Those of prctl(2) and capset(2).
     pub fn supervisor(&self) -> Result<()> {
-        if self.bare {
+        if self.bare || self.kept() & SYS_ADMIN != 0 {
             say_if_open();
+        }
+        if self.bare {
             return Ok(());
         }
         keep_only(KILL | NET_ADMIN, "all that the stage needs while it waits")
@@ -422,8 +427,8 @@ const REFUSED: &[(libc::c_long, u64)] = &[
     #[cfg(target_arch = "x86_64")] (libc::SYS_ioperm, SYS_RAWIO),
 ];
 
-/// seccomp(2): refuses what is in [`REFUSED`], new namespaces, and two requests to a terminal that
-/// type into it for others (TIOCSTI, CVE-2017-5226; TIOCLINUX). Numbers of other architectures, which
+/// seccomp(2): refuses what is in [`REFUSED`], new namespaces, what reaches the caller's process group, and two
+/// requests to a terminal that type into it for others (TIOCSTI, CVE-2017-5226; TIOCLINUX). Numbers of other architectures, which
 /// mean other calls, end the process.
 fn filter(kept: u64) -> Result<()> {
     let Some(arch) = AUDIT_ARCH else {
@@ -490,14 +495,31 @@ fn program(arch: u32, kept: u64) -> Result<Vec<libc::sock_filter>> {
         // Its flags are in memory, where a filter cannot look; libc falls back to clone.
         program.extend([equal(number(libc::SYS_clone3)?, 0), answer(refuse(Errno::ENOSYS))]);
     }
-    // kill(0, …) is for the process group, which is the caller's, and no namespace is asked; AF_VSOCK
-    // is in no network namespace.
-    for (call, first) in [(libc::SYS_kill, 0), (libc::SYS_socket, libc::AF_VSOCK.cast_unsigned())] {
+    // The process group, and a terminal's foreground group, are the caller's, and no namespace is asked:
+    // kill(0, …), setpriority(PRIO_PGRP, …), ioprio_set(IOPRIO_WHO_PGRP, …). AF_VSOCK is in no network
+    // namespace.
+    let of_groups = [(libc::SYS_kill, 0), (libc::SYS_setpriority, 1), (libc::SYS_ioprio_set, 2)];
+    for (call, first) in of_groups.into_iter().chain([(libc::SYS_socket, libc::AF_VSOCK.cast_unsigned())]) {
         program.extend([equal(number(call)?, 3), load(16), equal(first, 0)]);
         program.extend([answer(refuse(Errno::EPERM)), answer(ALLOW)]);
     }
-    program.extend([equal(number(libc::SYS_ioctl)?, 5), load(24)]);
-    for request in [libc::TIOCSTI, libc::TIOCLINUX] {
+    // Who is told by SIGIO of what is typed is, unless somebody else is named, the foreground group.
+    program.extend([equal(number(libc::SYS_fcntl)?, 5), load(24), equal(libc::F_SETFL.cast_unsigned(), 2)]);
+    program.extend([load(32), has_bit(libc::O_ASYNC.cast_unsigned())]);
+    program.extend([answer(refuse(Errno::EPERM)), answer(ALLOW)]);
+    // If the stage dies, so does the container, whatever its first process would like.
+    program.extend([equal(number(libc::SYS_prctl)?, 5), load(16)]);
+    program.extend([equal(libc::PR_SET_PDEATHSIG.cast_unsigned(), 2), load(24)]);
+    program.extend([instruction(
+        libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+        libc::SIGKILL.cast_unsigned(),
+        1,
+        0,
+    )]);
+    program.extend([answer(refuse(Errno::EPERM)), answer(ALLOW)]);
+    let requests = [libc::TIOCSTI, libc::TIOCLINUX, libc::FIOASYNC];
+    program.extend([equal(number(libc::SYS_ioctl)?, 7), load(24)]);
+    for request in requests {
         #[expect(clippy::cast_possible_truncation, reason = "the kernel compares 32 bits, too")]
         program.extend([equal(request as u32, 0), answer(refuse(Errno::EPERM))]);
     }

@@ -73,6 +73,14 @@ fn write_maps(process: &str, outer: Outer, uid: u32, gid: u32) -> Result<()> {
     write("gid_map", &format!("{gid} {} 1", outer.gid), "one group, likewise")
 }
 
+/// The first line of this process's uid map: an id inside, the id outside, how many. All zeros if there is
+/// no map, or no /proc.
+pub(crate) fn first_mapped() -> [u32; 3] {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let mut numbers = map.split_whitespace().map(|number| number.parse().unwrap_or(0));
+    std::array::from_fn(|_| numbers.next().unwrap_or(0))
+}
+
 fn shown(path: &str) -> String {
     match fs::read_to_string(path).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ") {
         empty if empty.is_empty() => "nothing".into(),

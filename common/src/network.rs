@@ -310,7 +310,6 @@ impl Network<'_> {
             }
             made => made?,
         };
-        picture(|| self.picture(child, &made, address, number));
         if number > 0 && forwarding_drops() {
             let bridge = &self.options.bridge;
             cli::say(&format!(
@@ -327,6 +326,7 @@ impl Network<'_> {
             return Err(error);
         }
         until_up(&events, stage, &made);
+        picture(|| self.picture(child, &made, address, number));
         drop(tell); // says so
         drop(events); // the kernel would copy every event of every link to it
         if self.private {
@@ -596,11 +596,12 @@ const MOST_PORTS: usize = 1023;
 /// next free name. Returns its index; `None` if the bridge has gone.
 ///
 /// The index is ours to choose (`ip link add … index N`), and unique: so the link bears its mark
-/// from the beginning, and need not be looked for.
+/// from the beginning, and need not be looked for. The kernel counts its own from 1, so that nobody else's
+/// link has this one after ours has gone.
 fn add_veth(socket: &mut Socket, bridge: &Device, pid: u32) -> Result<Option<Device>> {
-    let talks = ("veth0", bridge.index + 1); // as the kernel would number it
-    let others = (0..1000).map(|more| ("veth%d", (1 << 22) + (pid + more * 977) % (1 << 22)));
-    for (name, index) in std::iter::once(talks).chain(others) {
+    let index = |more: u32| (1 << 22) + (pid + more * 977) % (1 << 22);
+    let others = (1..1000).map(|more| ("veth%d", index(more)));
+    for (name, index) in std::iter::once(("veth0", index(0))).chain(others) {
         let veth = Device { index, name: name.into() };
         let request = Request::add_veth(name, index, bridge, mark(&veth), INSIDE, pid);
         match socket.request(&request) {

@@ -147,7 +147,10 @@ fn exit(status: u8) -> ! {
 /// the child.
 fn wait_for_start(started: &OwnedFd) -> Result<()> {
     let text = format_args!("read(pipe)");
-    if awaits(text, "the host has said: go on", || retry(|| read(started, &mut [0])))? == 0 {
+    if awaits(text, "what the host says: go on, or nothing, and has gone", || {
+        retry(|| read(started, &mut [0]))
+    })? == 0
+    {
         return Err(Error::reported(0)); // by the parent, whose end is closed
     }
     step(
@@ -402,6 +405,7 @@ fn exec_hint(error: Error, program: &Path) -> Error {
         .hint_on(Errno::ENOENT, || match &loader {
             Some(loader) => format!("{program:?} is there, but {loader:?}, which it asks for to load it, is not: is the root file system complete?"),
             None if program.has_root() => format!("the container's root has no {program:?}: ls shows what it has, scripts/rootfs.sh makes a complete one"),
+            None if program.components().count() > 1 => format!("inside, the working directory is {}: has it {program:?}?", env::current_dir().unwrap_or_default().display()),
             None => format!("no directory of PATH has it: {}", env::var_os("PATH").unwrap_or_default().display()),
         })
         .hint_on(Errno::EACCES, || match program.is_dir() {

@@ -6,7 +6,9 @@
 //! [pivot_root(2)]: https://man7.org/linux/man-pages/man2/pivot_root.2.html
 
 use crate::{
-    Error, Result, cli, mount,
+    Error, Result, cli,
+    idmap::first_mapped,
+    mount,
     step::{step, write_file},
 };
 use nix::{
@@ -15,6 +17,7 @@ use nix::{
     unistd::{geteuid, mkdir},
 };
 use std::{
+    env,
     ffi::OsStr,
     fs,
     io::{self, ErrorKind},
@@ -26,7 +29,7 @@ use std::{
 const DEFAULT: &str = "/tmp/rootfs";
 
 /// Where the old root goes, below the new one, for the moment between pivot_root(2) and umount2(2).
-pub const OLD_ROOT: &str = ".old_root";
+pub(crate) const OLD_ROOT: &str = ".old_root";
 
 /// What the borrowed root shows of the host, read-only: programs and libraries, nothing of its data.
 const LENT: [&str; 3] = ["usr", "bin", "sbin"];
@@ -51,7 +54,7 @@ pub enum Root {
 /// on the host, since a user namespace does not show who else owns a file.
 ///
 /// # Errors
-/// If `given` is not a directory.
+/// If `given` is not a directory, or if others could change it while it is set up.
 pub fn find(given: Option<&Path>) -> Result<Root> {
     let Some(directory) = given else {
         return Ok(match fs::symlink_metadata(DEFAULT) {
@@ -76,9 +79,34 @@ pub fn find(given: Option<&Path>) -> Result<Root> {
             .hint("without --rootfs the host lends its programs, and nothing else"));
     }
     match kind(&path, fs::metadata)? {
-        Some(kind) if kind.is_dir() => Ok(Root::Directory(path)),
-        _ => Err(hint(Error::new(format!("open({path:?}, O_DIRECTORY)"), Errno::ENOTDIR))),
+        Some(kind) if kind.is_dir() => trusted(&path)?,
+        _ => return Err(hint(Error::new(format!("open({path:?}, O_DIRECTORY)"), Errno::ENOTDIR))),
     }
+    Ok(Root::Directory(path))
+}
+
+/// Whoever can rename a directory on the way to the root, or in it, can put a link in its place just when
+/// the stage mounts or writes there, and so lead it anywhere on the host (CVE-2021-30465).
+fn trusted(path: &Path) -> Result<()> {
+    let caller = geteuid().as_raw();
+    let sudo = env::var("SUDO_UID").ok().filter(|_| caller == 0).and_then(|uid| uid.parse().ok());
+    // In a user namespace all who have no id there are user 65534, and can do nothing there.
+    let nobody = (first_mapped()[2] != u32::MAX).then_some(65534);
+    let known = [Some(0), Some(caller), sudo, nobody];
+    for directory in path.ancestors() {
+        let found = fs::metadata(directory)
+            .map_err(|error| Error::new(format!("stat({directory:?})"), errno(&error)))?;
+        // In a directory with the sticky bit only an entry's owner renames it.
+        let (owner, open) = (found.uid(), found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0);
+        if open || !known.contains(&Some(owner)) {
+            let who = if open { "everybody, or a group,".into() } else { format!("the user {owner}") };
+            return Err(Error::input(format!("{who} can change {directory:?} while the stage sets up the root"))
+                .hint(format!(
+                    "and so lead it to other files: sudo chown -R root: {directory:?}, or chmod go-w, or another directory"
+                )));
+        }
+    }
+    Ok(())
 }
 
 fn borrow(why: &str) -> Root {
@@ -89,10 +117,7 @@ fn borrow(why: &str) -> Root {
 }
 
 /// `mount --rbind rootfs rootfs`: makes the new root a mount point, since pivot_root(2) takes
-/// nothing else, with a directory [`OLD_ROOT`] in it; returns where it is.
-///
-/// The directory stays when the container has gone, empty, as on the slide: another container that
-/// was started from the same root may be about to use it.
+/// nothing else; returns where it is.
 ///
 /// # Errors
 /// Those of the mounts; a root that the container's root user cannot enter.
@@ -111,10 +136,21 @@ pub fn bind(root: &Root) -> Result<PathBuf> {
                 .hint("a link, where the stage mounts something: a directory has to be there"));
         }
     }
-    let old = path.join(OLD_ROOT);
+    Ok(path)
+}
+
+/// `mkdir rootfs/.old_root`: where the old root goes for the moment between pivot_root(2) and umount2(2).
+///
+/// It stays when the container has gone, empty, as on the slide: another container that was started from
+/// the same root may be about to use it.
+///
+/// # Errors
+/// Those of mkdir(2); something else of that name.
+pub fn old_root(root: &Path) -> Result<PathBuf> {
+    let old = root.join(OLD_ROOT);
     match make_directory(&old) {
         Err(error) if error.errno() == Some(Errno::EEXIST) => match kind(&old, fs::symlink_metadata)? {
-            Some(kind) if kind.is_dir() => Ok(path),
+            Some(kind) if kind.is_dir() => Ok(old),
             _ => Err(error.hint(format!(
                 "{old:?} is in the way: the old root is put there for a moment, in an empty directory"
             ))),
@@ -125,7 +161,7 @@ pub fn bind(root: &Root) -> Result<PathBuf> {
                 old.display()
             )
         })),
-        Ok(()) => Ok(path),
+        Ok(()) => Ok(old),
     }
 }
 

@@ -336,7 +336,10 @@ impl Narrator {
             let own = CloneFlags::from_bits_truncate(OWN.load(Relaxed));
             let enter = match own.is_empty() {
                 true => String::new(), // the other terminal is there already
-                false => format!("; {}", Nsenter(Pid::from_raw(pid), own)),
+                false => format!(
+                    "\n{label}      and from inside, until exit: {}",
+                    Nsenter(Pid::from_raw(pid), own)
+                ),
             };
             print(&format!(
                 "{label}look at process {pid} from another terminal: ls -l /proc/{pid}/ns; lsns -p {pid}{enter}"
@@ -422,7 +425,7 @@ fn print(line: &str) {
 /// Those of the two calls.
 pub(crate) fn write_file(path: &Path, create: bool, text: &str, does: &str) -> Result<()> {
     let (flags, names) = match create {
-        true => (OFlag::O_CREAT | OFlag::O_TRUNC, "O_WRONLY|O_CREAT|O_TRUNC|O_CLOEXEC, 0644"),
+        true => (OFlag::O_CREAT | OFlag::O_EXCL, "O_WRONLY|O_CREAT|O_EXCL|O_CLOEXEC, 0644"),
         false => (OFlag::empty(), "O_WRONLY|O_CLOEXEC"),
     };
     let flags = flags | OFlag::O_WRONLY | OFlag::O_CLOEXEC;

@@ -62,7 +62,7 @@ fn container(args: &Args, root: &rootfs::Root) -> Result<Infallible> {
     mount::propagation("/", mount::Propagation::Private)?;
     let root = rootfs::bind(root)?;
     mount::proc(&root.join("proc"))?;
-    let old_root = mount::pivot_root(&root, &root.join(rootfs::OLD_ROOT))?;
+    let old_root = mount::pivot_root(&root, &rootfs::old_root(&root)?)?;
     mount::chdir("/")?;
     mount::tmpfs(Path::new("/tmp"))?;
     rootfs::write(Path::new("/tmp/leopard.txt"), "leopard\n")?;

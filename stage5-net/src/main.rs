@@ -72,7 +72,7 @@ fn container(args: &Args, root: &rootfs::Root, network: &network::Network) -> Re
     args.confine.own_devices(&root)?;
     mount::proc(&root.join("proc"))?;
     args.confine.mask_proc(&root.join("proc"))?;
-    let old_root = mount::pivot_root(&root, &root.join(rootfs::OLD_ROOT))?;
+    let old_root = mount::pivot_root(&root, &rootfs::old_root(&root)?)?;
     mount::chdir("/")?;
     mount::tmpfs(Path::new("/tmp"))?;
     rootfs::write(Path::new("/tmp/leopard.txt"), "leopard\n")?;

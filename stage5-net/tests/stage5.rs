@@ -400,6 +400,21 @@ fn holes_that_were_found() {
         assert_eq!(run.stdout(&["--", "sh", "-c", script]), "works\n");
         let vsock = "import socket\ntry: socket.socket(40); print('did')\nexcept OSError as error: print(error.errno)";
         assert_eq!(run.stdout(&["--", "python3", "-c", vsock]), "1\n");
+        // His process group by other ways, and a stage that dies without its container.
+        let others = r#"
+import ctypes, fcntl, os
+libc, (pipe, _) = ctypes.CDLL(None), os.pipe()
+def no(what, call):
+    try: call() == -1 or print("did", what)
+    except PermissionError: pass
+no("O_ASYNC", lambda: fcntl.fcntl(pipe, fcntl.F_SETFL, os.O_ASYNC))
+no("FIOASYNC", lambda: fcntl.ioctl(pipe, 0x5452, b"\1\0\0\0"))
+no("PRIO_PGRP", lambda: os.setpriority(os.PRIO_PGRP, 0, 19))
+no("PR_SET_PDEATHSIG, 0", lambda: libc.prctl(1, 0))
+libc.prctl(1, 9) == 0 == fcntl.fcntl(pipe, fcntl.F_SETFL, os.O_NONBLOCK) and print("works")"#;
+        assert_eq!(run.stdout(&["--", "python3", "-c", others]), "works\n");
+        let bare = run.stdout(&["--bare", "--", "python3", "-c", others]);
+        assert!(bare.matches("did ").count() >= 3, "{bare}"); // root's group is not nicer for root inside
         // The caller's secrets, and a directory of his as standard input.
         let secret = run.clone().under(&["sh", "-c", "SECRET=spots exec \"$@\"", "sh"]);
         assert!(!secret.stdout(&["env"]).contains("SECRET"));
@@ -415,6 +430,30 @@ fn holes_that_were_found() {
         let rootfs = ["--rootfs", root.path().to_str().unwrap()];
         let fifo = format!("mkdir {0}/bin; mkfifo -m 755 {0}/bin/sh", root.path().display());
         assert!(run.clone().prepare(&fifo).failure(126, &rootfs).contains("EACCES"));
+    }
+    // A root that an ordinary user could lead elsewhere while it is set up.
+    for caller in roots() {
+        let root = support::open_directory();
+        let place = root.path().display();
+        let run = Run::new(STAGE, caller);
+        let inside = root.path().join("rootfs");
+        for prepare in ["chown 65533 @", "chown 65533 @/rootfs", "chmod 777 @", "chmod 775 @/rootfs"] {
+            let made = format!("cp -a {}/. {place}/rootfs", busybox().display());
+            let prepare =
+                format!("chown -R 0 {place}; chmod 755 {place}; rm -rf {place}/rootfs; {made}; {prepare}");
+            let run = run.clone().prepare(&prepare.replace('@', &place.to_string()));
+            let message = run.failure(1, &["--rootfs", inside.to_str().unwrap(), "true"]);
+            assert!(message.contains(" can change ") && message.contains("chown"), "{prepare}: {message}");
+        }
+    }
+    // Somebody else's link, which would have had the number of a container's that has gone.
+    for caller in roots() {
+        let script = r#""$@" sleep 2 & sleep 0.5; "$@" --cap-add NET_ADMIN sh -c 'ip link del veth1; sleep 0.5' & sleep 0.3
+            for i in 1 2 3 4 5 6; do ip link add other$i type bridge; done; wait; ls -d /sys/class/net/other? | wc -l
+            for i in 1 2 3 4 5 6; do ip link del other$i; done"#;
+        let seen =
+            Run::new(STAGE, caller).prepare("mount -t sysfs none /sys").under(&["sh", "-c", script, "sh"]);
+        assert_eq!(seen.stdout(&["--net", "host"]), "6\n");
     }
     // A device in the root: with null's numbers, which cannot do harm.
     for caller in roots() {

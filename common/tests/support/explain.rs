@@ -967,8 +967,8 @@ fn number_free(call: &str) -> String {
     free
 }
 
-/// Does what `N from another terminal: ls -l …; lsns …; nsenter …` says, where the caller would; returns
-/// the UTS namespace. Without the last, the process has no namespace of its own.
+/// Does what `N from another terminal: ls -l …; lsns …` says, and in the next line `from inside: nsenter …`,
+/// where the caller would; returns the UTS namespace. Without the last, the process has no namespace of its own.
 fn look_at(said: &str, caller: Caller, host: &mut Option<String>) -> String {
     let line = said.lines().next().unwrap();
     let (process, commands) = line.split_once(" from another terminal: ").unwrap();
@@ -980,7 +980,8 @@ fn look_at(said: &str, caller: Caller, host: &mut Option<String>) -> String {
     });
     let kinds = ["uts", "user", "pid_for_children", "mnt", "net", "ipc", "cgroup"];
     let others = kinds.iter().filter(|kind| namespace(process, kind) != namespace(host, kind)).count();
-    let commands = commands.split("; ").collect::<Vec<_>>();
+    let inside = said.lines().nth(1).and_then(|line| line.split_once("from inside, until exit: "));
+    let commands = commands.split("; ").chain(inside.map(|(_, command)| command)).collect::<Vec<_>>();
     assert!(commands.iter().all(|command| command.contains(process)), "{line}");
     assert_eq!(commands.len(), if others == 0 { 2 } else { 3 }, "{line}");
     for command in commands {
