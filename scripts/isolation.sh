@@ -73,7 +73,9 @@ trace | ptrace(2) | |
 descriptors_of | pidfd_getfd(2) | |
 join | setns(2) | |
 group | a signal to the caller's process group: kill(0, ...) | |
-exe | write the program that made the container, through `/proc/PID/exe` | | the kernel lets nobody write a program that runs
+sigio | the same by SIGIO: O_ASYNC on a terminal | |
+renice | change the priority of that group: PRIO_PGRP | |
+exe | write the program that made the container, through `/proc/PID/exe` | | the kernel lets nobody write a program that runs; with one linked dynamically, which a hostile loader can have opened before it ends, `runc` does more
 environment | read the caller's environment | |
 # The caller's terminal
 tiocsti | type into it: TIOCSTI | |

@@ -651,6 +651,26 @@ static void group(void)
 		is_open("%s", "");
 	is_closed("its own group");
 }
+/* Two more ways to a group: SIGIO, for which a terminal names its foreground group, and priorities, of
+ * which the same is set again. */
+static void sigio(void)
+{
+	int ends[2];
+	if (pipe(ends) < 0 || fcntl(ends[0], F_SETFL, O_ASYNC) < 0)
+		is_closed("%s", name_of(errno));
+	if (getpgrp() == 0 || on_host())
+		is_open("%s", "");
+	is_closed("its own group");
+}
+static void renice(void)
+{
+	errno = 0;
+	if (setpriority(PRIO_PGRP, 0, getpriority(PRIO_PROCESS, 0)) < 0)
+		is_closed("%s", name_of(errno));
+	if (getpgrp() == 0 || on_host())
+		is_open("%s", "");
+	is_closed("its own group");
+}
 /* CVE-2019-5736: the program of whoever made the container. */
 static void exe(void)
 {
@@ -936,7 +956,7 @@ static const struct { const char *id; void (*make)(void); } attempts[] = {
 	A(mount_tmpfs), A(mount_proc), A(mount_sysfs), A(mount_disk), A(unmask), A(new_mount_api), A(pivot), A(detach_root),
 	A(nested), A(nested_unmask), A(by_path), A(by_chroot), A(inherited_root), A(inherited_proc), A(working_directory),
 	A(other_processes), A(all_mounts), A(by_handle), A(lent), A(setuid_file), A(signals), A(trace), A(descriptors_of),
-	A(join), A(group), A(exe), A(environment), A(tiocsti), A(tiocsti_high), A(tioclinux), A(shm), A(queue),
+	A(join), A(group), A(sigio), A(renice), A(exe), A(environment), A(tiocsti), A(tiocsti_high), A(tioclinux), A(shm), A(queue),
 	A(session_key), A(keyrings), A(abstract), A(loopback), A(bridge), A(raw_host), A(raw_own), A(links_host),
 	A(links_own), A(vsock), A(init_module), A(finit_module), A(delete_module), A(kexec), A(reboots), A(bpf), A(perf),
 	A(perf_own), A(userfault), A(uring), A(swapons), A(accounting), A(quota), A(clock_set), A(clock_adjust), A(ports),
