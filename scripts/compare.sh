@@ -42,7 +42,7 @@ while [ $# -gt 0 ]; do
         --inside) inside=yes ;; # not for users: see stage 5 below
         [1-5]) stages=$1 ;;
         --) shift; [ $# -eq 0 ] || probe=''; break ;;
-        *) usage >&2; exit 1 ;;
+        *) fail "no stage '$1'; see --help" ;;
     esac
     shift
 done

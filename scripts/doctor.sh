@@ -43,6 +43,7 @@ tmp=$(mktemp -d) || fail "no temporary directory: is ${TMPDIR:-/tmp} writable?"
 trap 'rm -r -- "$tmp"' EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
+trap 'exit 141' PIPE # doctor.sh | head
 trap 'exit 143' TERM
 
 # ---------------------------------------------------------------- what the checks use

@@ -4,8 +4,10 @@
 # Usage: manuals.sh [DIR]
 #
 #   DIR   where they go: DIR/man, DIR/bash-completion, DIR/zsh, DIR/fish (default: /usr/local/share for
-#         root, otherwise ~/.local/share, where man, bash and fish look; zsh looks in $fpath only)
+#         root, otherwise ~/.local/share)
 #
+# man finds those in ~/.local/share if ~/.local/bin is in PATH, bash if the package bash-completion is
+# installed, in new shells; fish looks there, zsh in the directories of $fpath only.
 # They are made from the programs' own command lines. rm takes them away again; it lists what it wrote.
 set -eu
 

@@ -164,8 +164,7 @@ const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 /// In stages 2 to 4 a learner mounts and unmounts, so they stay as the talk has them. Root of a container
 /// that an ordinary user has made owns nothing of the host's.
 pub fn say_if_open() {
-    let [inside, outside, many] = first_mapped();
-    if geteuid().is_root() && (inside, outside) == (0, 0) && many > 0 {
+    if geteuid().is_root() && first_mapped().is_none_or(|[inside, outside, _]| (inside, outside) == (0, 0)) {
         cli::say(
             "started by root, this container is open: root inside owns the host's /proc/sys; stage5-net closes it",
         );
@@ -364,7 +363,7 @@ fn set_capabilities(kept: u64, does: &str) -> Result<()> {
     let mut data = [const { Data { effective: 0, permitted: 0, inheritable: 0 } }; 2];
     // SAFETY: both structures are as the kernel has them in this version.
     let get = || checked(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) });
-    step(format_args!("capget()"), format_args!(""), "those that there are", get)?;
+    step(format_args!("capget()"), format_args!(""), "the capabilities that it has", get)?;
     for (word, half) in data.iter_mut().zip([kept, kept >> 32]) {
         #[expect(clippy::cast_possible_truncation, reason = "one half, then the other")]
         let half = half as u32;

@@ -68,17 +68,21 @@ fn write_maps(process: &str, outer: Outer, uid: u32, gid: u32) -> Result<()> {
         change(&path, || (before.unwrap_or_default(), shown(&path)));
         Ok(())
     };
-    write("uid_map", &format!("{uid} {} 1", outer.uid), "one user, by its ids inside and outside")?;
-    write("setgroups", "deny", "who may drop no group may map one")?;
-    write("gid_map", &format!("{gid} {} 1", outer.gid), "one group, likewise")
+    write(
+        "uid_map",
+        &format!("{uid} {} 1", outer.uid),
+        "an id inside, the id of the same user outside, how many",
+    )?;
+    write("setgroups", "deny", "nobody inside may leave a group: without that no group is mapped")?;
+    write("gid_map", &format!("{gid} {} 1", outer.gid), "the same for a group")
 }
 
-/// The first line of this process's uid map: an id inside, the id outside, how many. All zeros if there is
-/// no map, or no /proc.
-pub(crate) fn first_mapped() -> [u32; 3] {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let mut numbers = map.split_whitespace().map(|number| number.parse().unwrap_or(0));
-    std::array::from_fn(|_| numbers.next().unwrap_or(0))
+/// The first line of this process's uid map: an id inside, the id outside, how many. `None` if it cannot be
+/// told.
+pub(crate) fn first_mapped() -> Option<[u32; 3]> {
+    let map = fs::read_to_string("/proc/self/uid_map").ok()?;
+    let mut numbers = map.split_whitespace().map_while(|number| number.parse().ok());
+    Some([numbers.next()?, numbers.next()?, numbers.next()?])
 }
 
 fn shown(path: &str) -> String {

@@ -236,7 +236,7 @@ impl Request {
         request.told(
             &device.name,
             "ip link set dev $dev group $IFLA_GROUP",
-            "who came last has his mark on it",
+            "the bridge bears the number of who did this last",
         )
     }
 

@@ -91,7 +91,7 @@ fn trusted(path: &Path) -> Result<()> {
     let caller = geteuid().as_raw();
     let sudo = env::var("SUDO_UID").ok().filter(|_| caller == 0).and_then(|uid| uid.parse().ok());
     // In a user namespace all who have no id there are user 65534, and can do nothing there.
-    let nobody = (first_mapped()[2] != u32::MAX).then_some(65534);
+    let nobody = first_mapped().is_some_and(|[.., many]| many != u32::MAX).then_some(65534);
     let known = [Some(0), Some(caller), sudo, nobody];
     for directory in path.ancestors() {
         let found = fs::metadata(directory)
