@@ -254,8 +254,11 @@ class Run:
             ptrace(LISTEN, pid)
         elif event == EVENT_EXEC and role:
             # The command: what it and its children do is nobody's set-up.
-            self.host = [f'namespace of its own: {kind}' for kind in sorted(os.listdir('/proc/self/ns'))
-                         if os.readlink(f'/proc/{pid}/ns/{kind}') != os.readlink(f'/proc/self/ns/{kind}')]
+            try:
+                self.host = [f'namespace of its own: {kind}' for kind in sorted(os.listdir('/proc/self/ns'))
+                             if os.readlink(f'/proc/{pid}/ns/{kind}') != os.readlink(f'/proc/self/ns/{kind}')]
+            except FileNotFoundError:
+                self.host = ['it was killed']
             self.host += network(self.stage)
             del self.roles[pid]
             ptrace(DETACH, pid)
