@@ -345,7 +345,7 @@ impl Network<'_> {
         let pid = child.pid().as_raw().unsigned_abs();
         for _ in 0..1000 {
             let Some((bridge, up)) = self.bridge(socket)? else { continue };
-            let Some(veth) = add_veth(socket, &bridge, pid)? else { continue };
+            let Some(veth) = add_veth(socket, &bridge, pid, self.new_bridge.get())? else { continue };
             // The claim: whoever leaves as the last one removes only what has his own mark.
             match socket.request(&Request::set_group(&bridge, mark(&veth))) {
                 Err(error) if error.errno() == Some(Errno::ENODEV) => {
@@ -598,10 +598,13 @@ const MOST_PORTS: usize = 1023;
 /// The index is ours to choose (`ip link add … index N`), and unique: so the link bears its mark
 /// from the beginning, and need not be looked for. The kernel counts its own from 1, so that nobody else's
 /// link has this one after ours has gone.
-fn add_veth(socket: &mut Socket, bridge: &Device, pid: u32) -> Result<Option<Device>> {
-    let index = |more: u32| (1 << 22) + (pid + more * 977) % (1 << 22);
-    let others = (1..1000).map(|more| ("veth%d", index(more)));
-    for (name, index) in std::iter::once(("veth0", index(0))).chain(others) {
+///
+/// The talk's name is asked for by the one who has made the bridge. For a name that is taken the kernel has
+/// made the peer already, and waits until nobody can be using it any more: some 30 ms (RCU).
+fn add_veth(socket: &mut Socket, bridge: &Device, pid: u32, first: bool) -> Result<Option<Device>> {
+    for more in 0..1000 {
+        let name = if first && more == 0 { "veth0" } else { "veth%d" };
+        let index = (1 << 22) + (pid + more * 977) % (1 << 22);
         let veth = Device { index, name: name.into() };
         let request = Request::add_veth(name, index, bridge, mark(&veth), INSIDE, pid);
         match socket.request(&request) {
