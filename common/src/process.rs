@@ -147,10 +147,7 @@ fn exit(status: u8) -> ! {
 /// the child.
 fn wait_for_start(started: &OwnedFd) -> Result<()> {
     let text = format_args!("read(pipe)");
-    if awaits(text, "the host says: go on; 0 if it has gone", || {
-        retry(|| read(started, &mut [0]))
-    })? == 0
-    {
+    if awaits(text, "the host says: go on; 0 if it has gone", || retry(|| read(started, &mut [0])))? == 0 {
         return Err(Error::reported(0)); // by the parent, whose end is closed
     }
     step(
