@@ -56,7 +56,7 @@ if [ -n "${STAGE_BIN_DIR-}" ]; then
 else
     target=${CARGO_TARGET_DIR:-$repo/target}
     bin=$target/debug
-    if command -v cargo >/dev/null && [ -w "$repo" ]; then
+    if command -v cargo >/dev/null && [ -O "$repo" ]; then
         cargo build --quiet --manifest-path "$repo/Cargo.toml" || fail 'cargo build failed'
     elif [ ! -x "$bin/stage1-uts" ]; then
         bin=$target/release

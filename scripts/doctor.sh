@@ -52,8 +52,9 @@ uid=$(id -u)
 if [ "$uid" = 0 ]; then caller=root; else caller=user; fi
 who=$caller fails='' untried='' seen='' said='' cause='' way='' undo='' nothing_to_undo='nothing to undo'
 
-line() { printf '%-8s %s\n' "$1" "$2"; }
-more() { printf '         %s: %s\n' "$1" "$2"; }
+# Where nobody reads any more (doctor.sh | head), it ends.
+line() { printf '%-8s %s\n' "$1" "$2" 2>/dev/null || exit 141; }
+more() { printf '         %s: %s\n' "$1" "$2" 2>/dev/null || exit 141; }
 ok() { line ok "$who: $1"; }
 # $1 is the check, $2 the stages that do not work without, $3 what was seen; see why() for the rest.
 problem() {

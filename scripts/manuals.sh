@@ -11,6 +11,7 @@
 # They are made from the programs' own command lines. rm takes them away again; it lists what it wrote.
 set -eu
 
+command -v cargo >/dev/null || { echo 'manuals.sh: it takes cargo: run it as yourself, and cp what it wrote' >&2; exit 1; }
 case ${1-} in
     -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit ;;
     -*) echo "manuals.sh: unknown argument '$1'; see --help" >&2; exit 1 ;;

@@ -166,7 +166,7 @@ const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 pub fn say_if_open() {
     if geteuid().is_root() && first_mapped().is_none_or(|[inside, outside, _]| (inside, outside) == (0, 0)) {
         cli::say(
-            "started by root, this container is open: root inside owns the host's /proc/sys; stage5-net closes it",
+            "started by root, this container is open: root inside owns the host's /proc/sys; stage5-net without options closes it",
         );
     }
 }
@@ -276,6 +276,9 @@ impl Options {
             .map_err(|errno| Error::new(format!("open({path:?})"), errno))?;
         let mut text = [0; 8];
         read(&file, &mut text).map_err(|errno| Error::new(format!("read({path:?})"), errno))?;
+        if !text[0].is_ascii_digit() {
+            return Err(Error::new(format!("read({path:?})"), Errno::EINVAL));
+        }
         let digits = text.iter().take_while(|byte| byte.is_ascii_digit());
         let last = digits.fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
         for number in (0..=last.min(63)).filter(|number| kept & bit(*number) == 0) {
@@ -296,9 +299,8 @@ impl Options {
 /// A standard descriptor that is a directory would be a way to the host's files.
 fn no_directories() -> Result<()> {
     for number in 0..3 {
-        // SAFETY: fstat(2) takes any number.
+        // SAFETY: what was closed, Rust's start-up has opened on /dev/null.
         match fstat(unsafe { BorrowedFd::borrow_raw(number) }) {
-            Err(Errno::EBADF) => {} // closed
             Err(errno) => return Err(Error::new(format!("fstat({number})"), errno)),
             Ok(found) if found.st_mode & libc::S_IFMT == libc::S_IFDIR => {
                 return Err(Error::new(format!("fstat({number})"), Errno::EISDIR).hint(format!(
@@ -426,9 +428,10 @@ const REFUSED: &[(libc::c_long, u64)] = &[
     #[cfg(target_arch = "x86_64")] (libc::SYS_ioperm, SYS_RAWIO),
 ];
 
-/// seccomp(2): refuses what is in [`REFUSED`], new namespaces, what reaches the caller's process group, and two
-/// requests to a terminal that type into it for others (TIOCSTI, CVE-2017-5226; TIOCLINUX). Numbers of other architectures, which
-/// mean other calls, end the process.
+/// seccomp(2): refuses what is in [`REFUSED`], new namespaces, what reaches the caller's process group,
+/// AF_VSOCK, signals for what is typed (O_ASYNC), and two requests to a terminal that type into it for others
+/// (TIOCSTI, CVE-2017-5226; TIOCLINUX). Numbers of other architectures, which mean other calls, end the
+/// process.
 fn filter(kept: u64) -> Result<()> {
     let Some(arch) = AUDIT_ARCH else {
         cli::say("no filter of system calls for this architecture");
@@ -506,21 +509,14 @@ fn program(arch: u32, kept: u64) -> Result<Vec<libc::sock_filter>> {
     program.extend([equal(number(libc::SYS_fcntl)?, 5), load(24), equal(libc::F_SETFL.cast_unsigned(), 2)]);
     program.extend([load(32), has_bit(libc::O_ASYNC.cast_unsigned())]);
     program.extend([answer(refuse(Errno::EPERM)), answer(ALLOW)]);
-    // If the stage dies, so does the container, whatever its first process would like.
-    program.extend([equal(number(libc::SYS_prctl)?, 5), load(16)]);
-    program.extend([equal(libc::PR_SET_PDEATHSIG.cast_unsigned(), 2), load(24)]);
-    program.extend([instruction(
-        libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-        libc::SIGKILL.cast_unsigned(),
-        1,
-        0,
-    )]);
-    program.extend([answer(refuse(Errno::EPERM)), answer(ALLOW)]);
-    let requests = [libc::TIOCSTI, libc::TIOCLINUX, libc::FIOASYNC];
+    // FIOASYNC does the same, and is done by servers to sockets of theirs that would not start without:
+    // it is answered with 0, and not carried out.
+    let ignore = libc::SECCOMP_RET_ERRNO;
+    let eperm = refuse(Errno::EPERM);
     program.extend([equal(number(libc::SYS_ioctl)?, 7), load(24)]);
-    for request in requests {
+    for (request, reply) in [(libc::TIOCSTI, eperm), (libc::TIOCLINUX, eperm), (libc::FIOASYNC, ignore)] {
         #[expect(clippy::cast_possible_truncation, reason = "the kernel compares 32 bits, too")]
-        program.extend([equal(request as u32, 0), answer(refuse(Errno::EPERM))]);
+        program.extend([equal(request as u32, 0), answer(reply)]);
     }
     program.extend([answer(ALLOW), answer(ALLOW)]);
     Ok(program)

@@ -37,6 +37,7 @@ use std::{
     net::Ipv4Addr,
     os::fd::{AsFd, OwnedFd},
     str::FromStr,
+    time::{Duration, Instant},
 };
 
 /// The container's end of the pair: the talk's name, free in every new network namespace.
@@ -626,11 +627,12 @@ fn add_veth(socket: &mut Socket, bridge: &Device, pid: u32, first: bool) -> Resu
     Err(Error::input("a thousand numbers for a link were taken"))
 }
 
-/// Waits until the container's end is up and packets pass, which events tell; not for more than a second
-/// without any, and not when the stage has ended.
+/// Waits until the container's end is up and packets pass, which events tell; not for more than a second or
+/// ten, with many events of others, and not when the stage has ended.
 fn until_up(events: &Socket, stage: &OwnedFd, made: &Made) {
     let (mut veth, mut bridge) = (false, made.up);
-    while !(veth && bridge) {
+    let begin = Instant::now();
+    while !(veth && bridge) && begin.elapsed() < Duration::from_secs(10) {
         let mut waited = [events.as_fd(), stage.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match retry(|| poll(&mut waited, PollTimeout::from(1000_u16))) {
             Ok(1..) if !waited[1].any().unwrap_or(true) => {}

@@ -3,7 +3,7 @@
 //! [`clone`] makes the child, which waits on a pipe while the parent prepares things from outside
 //! (the id maps, the network). [`Child::run`] lets it go on and waits for its end. If the parent
 //! dies at any moment, so does the child: before the start because the pipe closes, afterwards
-//! because of `PR_SET_PDEATHSIG`. See [clone(2)], [waitpid(2)], [pid_namespaces(7)].
+//! because of `PR_SET_PDEATHSIG`, which its command could take back. See [clone(2)], [waitpid(2)], [pid_namespaces(7)].
 //!
 //! In all stages; with a PID namespace from [stage 3](../../stage3_pid/index.html).
 //!
@@ -279,13 +279,14 @@ impl Child {
 /// maps those of the program again where they are wanted: madvise(2), malloc_trim(3).
 pub(crate) fn give_back() {
     unsafe extern "C" {
-        static __executable_start: u8; // ld(1) defines both
+        static __executable_start: u8; // linkers define both
         static etext: u8;
     }
     let (start, end) = (&raw const __executable_start, &raw const etext);
-    // SAFETY: nobody writes to these pages, so they are as they were when they are read again.
+    // SAFETY: nobody but a debugger writes to these pages, so they are as they were when they are read again.
     unsafe {
         libc::madvise(start.cast_mut().cast(), end.addr() - start.addr(), libc::MADV_DONTNEED);
+        #[cfg(target_env = "gnu")]
         libc::malloc_trim(0);
     }
 }
@@ -294,6 +295,7 @@ impl Drop for Child {
     fn drop(&mut self) {
         // Not started yet, it ends as its pipe is closed; or has, which is the reason for what failed here.
         if self.start.take().is_some() {
+            let _ = kill(self.pid, Signal::SIGCONT); // if it was stopped
             match retry(|| waitpid(self.pid, None)) {
                 Ok(WaitStatus::Exited(_, 1..)) => cli::it_was_said(),
                 Ok(WaitStatus::Signaled(_, signal, _)) => {

@@ -59,6 +59,7 @@ pub fn find(given: Option<&Path>) -> Result<Root> {
     let Some(directory) = given else {
         return Ok(match fs::symlink_metadata(DEFAULT) {
             Ok(found) if found.is_dir() && (found.uid() == 0 || found.uid() == geteuid().as_raw()) => {
+                trusted(Path::new(DEFAULT))?;
                 Root::Directory(DEFAULT.into())
             }
             Ok(_) => {
@@ -90,21 +91,30 @@ pub fn find(given: Option<&Path>) -> Result<Root> {
 fn trusted(path: &Path) -> Result<()> {
     let caller = geteuid().as_raw();
     let sudo = env::var("SUDO_UID").ok().filter(|_| caller == 0).and_then(|uid| uid.parse().ok());
-    // In a user namespace all who have no id there are user 65534, and can do nothing there.
+    // In a user namespace all who have no id there are user 65534, and cannot be told apart: on the way there
+    // they are believed.
     let nobody = first_mapped().is_some_and(|[.., many]| many != u32::MAX).then_some(65534);
-    let known = [Some(0), Some(caller), sudo, nobody];
     for directory in path.ancestors() {
         let found = fs::metadata(directory)
             .map_err(|error| Error::new(format!("stat({directory:?})"), errno(&error)))?;
-        // In a directory with the sticky bit only an entry's owner renames it.
-        let (owner, open) = (found.uid(), found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0);
-        if open || !known.contains(&Some(owner)) {
-            let who = if open { "everybody, or a group,".into() } else { format!("the user {owner}") };
-            return Err(Error::input(format!("{who} can change {directory:?} while the stage sets up the root"))
-                .hint(format!(
-                    "and so lead it to other files: sudo chown -R root: {directory:?}, or chmod go-w, or another directory"
-                )));
-        }
+        let (owner, mode, on_the_way) = (found.uid(), found.mode(), directory != path);
+        // In a directory with the sticky bit only an entry's owner renames it; and a user's own group, of the
+        // same number, is he.
+        let sticky = on_the_way && mode & 0o1000 != 0;
+        let group = mode & 0o020 != 0 && ![0, owner].contains(&found.gid());
+        let known = [Some(0), Some(caller), sudo, nobody.filter(|_| on_the_way)].contains(&Some(owner));
+        let (who, hint) = if !known {
+            (
+                format!("the user {owner}"),
+                "a directory that is yours or root's from / on: below /var/lib, say".into(),
+            )
+        } else if !sticky && (group || mode & 0o002 != 0) {
+            ("everybody, or a group,".into(), format!("chmod go-w {directory:?}, or another directory"))
+        } else {
+            continue;
+        };
+        let what = format!("{who} can change {directory:?} while the stage sets up the root");
+        return Err(Error::input(what).hint(format!("that would lead it to other files: {hint}")));
     }
     Ok(())
 }

@@ -400,21 +400,21 @@ fn holes_that_were_found() {
         assert_eq!(run.stdout(&["--", "sh", "-c", script]), "works\n");
         let vsock = "import socket\ntry: socket.socket(40); print('did')\nexcept OSError as error: print(error.errno)";
         assert_eq!(run.stdout(&["--", "python3", "-c", vsock]), "1\n");
-        // His process group by other ways, and a stage that dies without its container.
+        // His process group by other ways.
         let others = r#"
-import ctypes, fcntl, os
-libc, (pipe, _) = ctypes.CDLL(None), os.pipe()
+import fcntl, os
+pipe, _ = os.pipe()
 def no(what, call):
     try: call() == -1 or print("did", what)
     except PermissionError: pass
 no("O_ASYNC", lambda: fcntl.fcntl(pipe, fcntl.F_SETFL, os.O_ASYNC))
-no("FIOASYNC", lambda: fcntl.ioctl(pipe, 0x5452, b"\1\0\0\0"))
+fcntl.ioctl(pipe, 0x5452, b"\1\0\0\0")
+no("FIOASYNC", lambda: 0 if fcntl.fcntl(pipe, fcntl.F_GETFL) & os.O_ASYNC else -1)
 no("PRIO_PGRP", lambda: os.setpriority(os.PRIO_PGRP, 0, 19))
-no("PR_SET_PDEATHSIG, 0", lambda: libc.prctl(1, 0))
-libc.prctl(1, 9) == 0 == fcntl.fcntl(pipe, fcntl.F_SETFL, os.O_NONBLOCK) and print("works")"#;
+fcntl.fcntl(pipe, fcntl.F_SETFL, os.O_NONBLOCK) == 0 and print("works")"#;
         assert_eq!(run.stdout(&["--", "python3", "-c", others]), "works\n");
         let bare = run.stdout(&["--bare", "--", "python3", "-c", others]);
-        assert!(bare.matches("did ").count() >= 3, "{bare}"); // root's group is not nicer for root inside
+        assert!(bare.matches("did ").count() >= 2, "{bare}"); // root's group is not nicer for root inside
         // The caller's secrets, and a directory of his as standard input.
         let secret = run.clone().under(&["sh", "-c", "SECRET=spots exec \"$@\"", "sh"]);
         assert!(!secret.stdout(&["env"]).contains("SECRET"));
@@ -437,13 +437,23 @@ libc.prctl(1, 9) == 0 == fcntl.fcntl(pipe, fcntl.F_SETFL, os.O_NONBLOCK) and pri
         let place = root.path().display();
         let run = Run::new(STAGE, caller);
         let inside = root.path().join("rootfs");
-        for prepare in ["chown 65533 @", "chown 65533 @/rootfs", "chmod 777 @", "chmod 775 @/rootfs"] {
+        for prepare in [
+            "chown 65533 @",
+            "chown 65533 @/rootfs",
+            "chmod 777 @",
+            "chgrp 9 @/rootfs; chmod 775 @/rootfs",
+            "chmod 1777 @/rootfs",
+        ] {
             let made = format!("cp -a {}/. {place}/rootfs", busybox().display());
             let prepare =
                 format!("chown -R 0 {place}; chmod 755 {place}; rm -rf {place}/rootfs; {made}; {prepare}");
             let run = run.clone().prepare(&prepare.replace('@', &place.to_string()));
             let message = run.failure(1, &["--rootfs", inside.to_str().unwrap(), "true"]);
-            assert!(message.contains(" can change ") && message.contains("chown"), "{prepare}: {message}");
+            assert!(
+                message.contains(" can change ")
+                    && message.contains("another directory") | message.contains("yours or root's"),
+                "{prepare}: {message}"
+            );
         }
     }
     // Somebody else's link, which would have had the number of a container's that has gone.
