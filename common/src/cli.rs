@@ -42,9 +42,19 @@ pub fn command<A: Parser>() -> clap::Command {
     let help = arg!(-h --help "Print help").action(ArgAction::HelpShort);
     let command = A::command().disable_help_flag(true).arg(help);
     let about = command.get_about().cloned(); // which the options would replace by their own
-    Options::augment_args(command)
-        .about(about.unwrap_or_default())
-        .help_template("{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}")
+    Options::augment_args(command).about(about.unwrap_or_default()).help_template(
+        "\
+{about-with-newline}
+Examples:
+  {name}                 a shell in the container; exit leaves it
+  {name} hostname        one command
+  {name} --explain true  each step told as it is taken
+  {name} --step          and not before you have pressed Enter
+
+{before-help}{usage-heading} {usage}
+
+{all-args}",
+    )
 }
 
 /// In place of libc's, where `link-static.rs` could ask ld(1) for it. Before `main` the language's start-up

@@ -55,47 +55,13 @@ pub struct Options {
 }
 
 /// The names of capabilities, by their numbers: `linux/capability.h`.
+#[rustfmt::skip]
 const CAPABILITIES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
+    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
+    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
+    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
     "CHECKPOINT_RESTORE",
 ];
 const ALL: u64 = (1 << CAPABILITIES.len()) - 1;
@@ -119,20 +85,7 @@ const BPF: u64 = bit(39);
 
 /// What Docker leaves a container: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP,
 /// NET_BIND_SERVICE, NET_RAW, SYS_CHROOT, MKNOD, AUDIT_WRITE, SETFCAP. `oci/caps/defaults.go` of moby.
-const KEPT: u64 = bit(0)
-    | bit(1)
-    | bit(3)
-    | bit(4)
-    | bit(5)
-    | bit(6)
-    | bit(7)
-    | bit(8)
-    | bit(10)
-    | bit(13)
-    | bit(18)
-    | bit(27)
-    | bit(29)
-    | bit(31);
+const KEPT: u64 = 0xa804_25fb;
 
 /// Parses `--cap-add` as Docker does: with or without `CAP_`, in capitals or not.
 fn capability(name: &str) -> std::result::Result<u64, String> {
@@ -147,17 +100,10 @@ fn capability(name: &str) -> std::result::Result<u64, String> {
 
 /// Parts of /proc that tell of the host, or change it: hidden and read-only, in the words of the OCI
 /// runtime specification. The lists are runc's (`libcontainer/specconv`) and Docker's.
+#[rustfmt::skip]
 const MASKED: [&str; 10] = [
-    "acpi",
-    "asound",
-    "interrupts",
-    "kcore",
-    "keys",
-    "latency_stats",
-    "sched_debug",
-    "scsi",
-    "timer_list",
-    "timer_stats",
+    "acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug",
+    "scsi", "timer_list", "timer_stats",
 ];
 const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 

@@ -141,7 +141,15 @@ pub fn bind(root: &Root) -> Result<PathBuf> {
     };
     // Whoever has made the root could lead what is mounted there elsewhere, over the old root even.
     for name in ["proc", "tmp"].map(|name| path.join(name)) {
-        if kind(&name, fs::symlink_metadata)?.is_some_and(|kind| kind.is_symlink()) {
+        let found = kind(&name, fs::symlink_metadata).map_err(|error| {
+            error.hint_on(Errno::EACCES, || {
+                format!(
+                    "the container's root is an ordinary user outside, who may not enter {}",
+                    path.display()
+                )
+            })
+        })?;
+        if found.is_some_and(|kind| kind.is_symlink()) {
             return Err(Error::new(format!("open({name:?}, O_DIRECTORY|O_NOFOLLOW)"), Errno::ENOTDIR)
                 .hint("a link, where the stage mounts something: a directory has to be there"));
         }

@@ -116,17 +116,10 @@ pub(crate) fn step<T: Returned>(
     does: &str,
     run: impl FnOnce() -> nix::Result<T>,
 ) -> Result<T> {
-    let narrator = NARRATOR.get();
-    if let Some(narrator) = narrator {
+    if let Some(narrator) = NARRATOR.get() {
         narrator.wait(call, shell, does)?;
     }
-    let returned = run();
-    if let Some(narrator) = narrator
-        && let Some(result) = show(&returned)
-    {
-        narrator.tell(call, Some(&result), shell, does);
-    }
-    returned.map_err(|errno| Error::new(call.to_string(), errno))
+    carry_out(call, shell, does, run)
 }
 
 /// As [`step`], for a call that waits for the other side, which may be waiting for the reader: so it
@@ -139,11 +132,20 @@ pub(crate) fn awaits<T: Returned>(
     does: &str,
     run: impl FnOnce() -> nix::Result<T>,
 ) -> Result<T> {
+    carry_out(call, format_args!(""), does, run)
+}
+
+fn carry_out<T: Returned>(
+    call: fmt::Arguments<'_>,
+    shell: fmt::Arguments<'_>,
+    does: &str,
+    run: impl FnOnce() -> nix::Result<T>,
+) -> Result<T> {
     let returned = run();
     if let Some(narrator) = NARRATOR.get()
         && let Some(result) = show(&returned)
     {
-        narrator.tell(call, Some(&result), format_args!(""), does);
+        narrator.tell(call, Some(&result), shell, does);
     }
     returned.map_err(|errno| Error::new(call.to_string(), errno))
 }

@@ -12,16 +12,7 @@ use std::{convert::Infallible, process::ExitCode};
 
 /// A container with its own hostname
 #[derive(clap::Parser)]
-#[command(
-    version,
-    before_help = "\
-Examples:
-  stage1-uts                     a shell, as root; then try: hostname ocelot
-  stage1-uts --explain hostname  tell each step, then run the command
-
-By hand:
-  unshare -u /bin/sh"
-)]
+#[command(version, before_help = "By hand: unshare -u /bin/sh")]
 pub struct Args {
     /// The hostname inside
     #[arg(long, value_name = "NAME", default_value = "leopard", value_parser = uts::hostname)]

@@ -12,17 +12,7 @@ use std::{convert::Infallible, process::ExitCode};
 
 /// A container with its own hostname and users
 #[derive(clap::Parser)]
-#[command(
-    version,
-    before_help = "\
-Examples:
-  stage2-user                a shell; then try: id
-  stage2-user --step         wait for Enter before each step
-  stage2-user --map none id  without a map: nobody
-
-By hand:
-  unshare -uUr /bin/sh"
-)]
+#[command(version, before_help = "By hand: unshare -uUr /bin/sh")]
 pub struct Args {
     /// The hostname inside
     #[arg(long, value_name = "NAME", default_value = "leopard", value_parser = uts::hostname)]

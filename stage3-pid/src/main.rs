@@ -12,16 +12,7 @@ use std::{convert::Infallible, path::Path, process::ExitCode};
 
 /// A container with its own hostname, users and processes
 #[derive(clap::Parser)]
-#[command(
-    version,
-    before_help = "\
-Examples:
-  stage3-pid                 a shell; then try: ps -ef
-  stage3-pid --explain true  tell each step, then run the command
-
-By hand:
-  unshare -uUrpf --mount-proc /bin/sh"
-)]
+#[command(version, before_help = "By hand: unshare -uUrpf --mount-proc /bin/sh")]
 pub struct Args {
     /// The hostname inside
     #[arg(long, value_name = "NAME", default_value = "leopard", value_parser = uts::hostname)]

@@ -12,17 +12,7 @@ use std::{convert::Infallible, path::Path, path::PathBuf, process::ExitCode};
 
 /// A container with its own hostname, users, processes and root file system
 #[derive(clap::Parser)]
-#[command(
-    version,
-    before_help = "\
-Examples:
-  stage4-mount                       a shell; then try: ls /
-  stage4-mount --rootfs /tmp/rootfs  in a root that scripts/rootfs.sh has made
-  stage4-mount --explain true        tell each step, then run the command
-
-By hand:
-  unshare -uUrpfm --mount-proc /bin/sh, then pivot_root"
-)]
+#[command(version, before_help = "By hand: unshare -uUrpfm --mount-proc /bin/sh, then pivot_root")]
 pub struct Args {
     /// The hostname inside
     #[arg(long, value_name = "NAME", default_value = "leopard", value_parser = uts::hostname)]

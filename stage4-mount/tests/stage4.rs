@@ -115,6 +115,11 @@ fn bad_roots() {
         fs::write(at("file"), "").unwrap();
         assert!(failure(1, &at("file")).contains("O_DIRECTORY): ENOTDIR: "));
 
+        if caller == Caller::User && callers().contains(&Caller::Root) {
+            let closed = run.clone().prepare(&format!("mkdir -m 700 {}", at("closed").display()));
+            let message = closed.failure(1, &["--rootfs", at("closed").to_str().unwrap()]);
+            assert!(message.contains("EACCES: ") && message.contains("who may not enter"), "{message}");
+        }
         make("no-shell/proc");
         make("no-shell/tmp");
         make("no-shell/.old_root");

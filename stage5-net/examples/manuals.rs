@@ -41,7 +41,8 @@ fn main() {
         for (shell, path) in completions {
             generate_to(shell, &mut command, name, place(path)).unwrap();
         }
-        let examples = command.get_before_help().unwrap().to_string().replace('\\', "\\e");
+        let help = command.render_help().to_string();
+        let examples = help.split_once("Examples:\n").unwrap().1.split_once("\n\nUsage:").unwrap().0;
         let mut page = vec![];
         clap_mangen::Man::new(command).render(&mut page).unwrap();
         write!(page, ".SH EXAMPLES\n.nf\n{examples}\n.fi\n").unwrap();

@@ -14,15 +14,7 @@ use std::{convert::Infallible, path::Path, path::PathBuf, process::ExitCode};
 #[derive(clap::Parser)]
 #[command(
     version,
-    before_help = "\
-Examples:
-  stage5-net                              a shell; then try: ping -c1 172.20.1.2
-  stage5-net --step                       wait for Enter before each step
-  stage5-net --cap-add NET_ADMIN ip link  with more than Docker leaves
-  stage5-net --bare                       exactly the talk's container
-
-By hand:
-  unshare -uUrpfmn --mount-proc /bin/sh, then pivot_root, brctl, ip"
+    before_help = "By hand: unshare -uUrpfmn --mount-proc /bin/sh, then pivot_root, brctl, ip"
 )]
 pub struct Args {
     /// The hostname inside
