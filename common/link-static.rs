@@ -15,7 +15,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     if native && env::var("CARGO_CFG_TARGET_ENV")? == "gnu" && links_statically(Path::new(&out)) {
         println!("cargo::rustc-link-arg-bins=-L{out}");
         println!("cargo::rustc-link-arg-bins=-static-pie");
-        println!("cargo::rustc-link-arg-bins=-Wl,--wrap=pthread_getattr_np"); // common has another one
     }
     Ok(())
 }
@@ -27,17 +26,21 @@ fn links_statically(dir: &Path) -> bool {
     let scripts = script("gcc_s", "INPUT(-l:libgcc_eh.a)")
         .and_then(|()| script("c", "GROUP(-l:libm.a -l:libc.a -l:libgcc_eh.a -l:libgcc.a)"))
         .and_then(|()| {
-            ["m", "util", "rt", "pthread", "dl"].iter().try_for_each(|lib| script(lib, "/* in libc.a */"))
+            ["m", "util", "rt", "pthread", "dl"]
+                .iter()
+                .try_for_each(|lib| script(lib, "/* in libc.a */"))
         })
         .and_then(|()| fs::write(dir.join("empty.rs"), "fn main() {}"));
     let run = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
     scripts.is_ok()
-        && run(Command::new(env::var_os("RUSTC").unwrap_or("rustc".into())).current_dir(dir).args([
-            "--edition=2024",
-            "-Cpanic=abort",
-            "-Clink-arg=-L.",
-            "-Clink-arg=-static-pie",
-            "empty.rs",
-        ]))
+        && run(Command::new(env::var_os("RUSTC").unwrap_or("rustc".into()))
+            .current_dir(dir)
+            .args([
+                "--edition=2024",
+                "-Cpanic=abort",
+                "-Clink-arg=-L.",
+                "-Clink-arg=-static-pie",
+                "empty.rs",
+            ]))
         && run(&mut Command::new(dir.join("empty")))
 }

@@ -1,7 +1,7 @@
 //! Errors: the call that failed, its errno, and, where the cause is known, what to do.
 
 use nix::errno::Errno;
-use std::fmt;
+use std::{fmt, io};
 
 /// The result of every step.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -11,43 +11,40 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct Error {
     what: String,
     errno: Option<Errno>,
-    hint: Option<String>,
+    pub(crate) hint: Option<String>,
     status: u8,
 }
 
 impl Error {
     /// The system call `call`, with its arguments, failed with `errno`.
-    pub fn new(call: impl Into<String>, errno: Errno) -> Self {
-        Self { what: call.into(), errno: Some(errno), hint: None, status: 1 }
+    pub(crate) fn new(call: impl Into<String>, errno: Errno) -> Self {
+        let mut error = Self::input(call);
+        error.errno = Some(errno);
+        error
     }
 
-    /// The caller asked for something that cannot be; no system call was made.
-    pub fn input(what: impl Into<String>) -> Self {
-        Self { what: what.into(), errno: None, hint: None, status: 1 }
+    /// The caller asked for something impossible. No system call was made.
+    pub(crate) fn input(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            errno: None,
+            hint: None,
+            status: 1,
+        }
     }
 
-    /// A failure that another process of ours has reported already, with the exit status `status`.
-    pub(crate) fn reported(status: u8) -> Self {
+    /// Another process of this run has already reported the cause, so this has no text.
+    pub(crate) fn already_reported(status: u8) -> Self {
         Self::input("").with_status(status)
     }
 
-    pub(crate) fn is_reported(&self) -> bool {
-        self.what.is_empty()
-    }
-
-    /// The reader of `--step` has stopped before `call`; 130 is a shell's status for Ctrl-C.
-    pub(crate) fn stopped(call: String) -> Self {
-        Self::input(format!("stopped before {call}")).with_status(130)
-    }
-
-    /// The errno of the failed call, if a call it was.
-    pub fn errno(&self) -> Option<Errno> {
+    /// The errno of the failed call, if the failure was a call.
+    pub(crate) fn errno(&self) -> Option<Errno> {
         self.errno
     }
 
-    /// The stage's exit status for this failure: 127 or 126 for a command that is not there or
-    /// cannot be executed, as a shell has it; 1 for everything else.
-    pub fn status(&self) -> u8 {
+    /// The stage's exit status: as a shell's 127 (not found) and 126 (not executable), otherwise 1.
+    pub(crate) fn status(&self) -> u8 {
         self.status
     }
 
@@ -57,30 +54,50 @@ impl Error {
 
     /// Adds what to do about it.
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
+        let hint = Some(hint.into());
+        Self { hint, ..self }
     }
 
-    /// Adds what to do about it if `errno` is the reason. `hint` returns `None` where it finds no
-    /// cause that it knows.
-    pub(crate) fn hint_on<H: Into<Option<String>>>(self, errno: Errno, hint: impl FnOnce() -> H) -> Self {
+    /// Adds what to do if `errno` is the reason, unless there is a hint.
+    pub(crate) fn hint_on(self, errno: Errno, hint: impl Into<String>) -> Self {
+        let is_it = self.errno == Some(errno) && self.hint.is_none();
+        if is_it { self.hint(hint) } else { self }
+    }
+
+    /// The call and its errno, without the hint.
+    pub(crate) fn message(&self) -> String {
         match self.errno {
-            Some(e) if e == errno && self.hint.is_none() => Self { hint: hint().into(), ..self },
-            _ => self,
+            Some(errno) => format!("{}: {errno:?}: {}", self.what, errno.desc()),
+            None => self.what.clone(),
         }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
-        if let Some(errno) = self.errno {
-            write!(f, ": {errno:?}: {}", errno.desc())?;
+        match &self.hint {
+            Some(hint) => write!(f, "{}\nhint: {hint}", self.message()),
+            None => f.write_str(&self.message()),
         }
-        if let Some(hint) = &self.hint {
-            write!(f, "\nhint: {hint}")?;
-        }
-        Ok(())
     }
 }
 
 impl std::error::Error for Error {}
+
+/// The errno of an error of the standard library.
+pub(crate) fn errno(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+/// For `map_err`: names the call that failed.
+pub(crate) fn failed<E: Into<io::Error>>(call: impl Into<String>) -> impl FnOnce(E) -> Error {
+    |error| Error::new(call, errno(&error.into()))
+}
+
+/// With this errno the aim of the call has been reached, too.
+pub(crate) fn accept(errno: Errno, result: Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.errno == Some(errno) => Ok(()),
+        result => result,
+    }
+}

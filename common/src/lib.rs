@@ -1,33 +1,39 @@
 //! What the five stages share: one function for each step of building a container.
 //!
-//! A stage's `main.rs` says *which* steps are taken and in *which order*, under the names that the
-//! talk's command line has for them. How a step is carried out is here, a module a subject:
+//! A stage's `main.rs` shows *which* steps are taken and in *which order*, under the names of the
+//! talk's command line. How a step is carried out is here. A module imports only from floors below
+//! its own:
 //!
-//! | module | subject | from stage |
-//! |---|---|---|
-//! | [`process`] | clone a child into new namespaces, run the command, wait for it | [1](../stage1_uts/index.html) |
-//! | [`uts`] | the hostname | [1](../stage1_uts/index.html) |
-//! | [`idmap`] | who the users inside are outside | [2](../stage2_user/index.html) |
-//! | [`mount`] | one function a mount | [3](../stage3_pid/index.html) |
-//! | [`rootfs`] | which directory becomes `/` | [4](../stage4_mount/index.html) |
-//! | [`network`] | bridge, veth pair, addresses | [5](../stage5_net/index.html) |
-//! | [`netlink`] | the messages that [`network`] sends | [5](../stage5_net/index.html) |
-//! | [`confine`] | what namespaces do not separate | [5](../stage5_net/index.html) |
-//! | [`step`] | carry out one system call, and name it when it fails | |
-//! | [`error`] | what a failure says, and its exit status | |
-//! | [`cli`] | from `main` to the stage and back | |
+//! | floor | modules |
+//! |---|---|
+//! | 5 | [`cli`]: from `main` to the stage and back |
+//! | 4 | [`process`], [`command`], [`terminal`], [`network`], [`confine`]: the child, its command and terminal, bridge and veth, what namespaces leave open |
+//! | 3 | [`rootfs`], `dev`, [`idmap`], [`uts`], [`netlink`]: the new root and its /dev, id maps, hostname, requests about links |
+//! | 2 | [`mount`], `files`, `capabilities`: one function a mount, a file, a set of capabilities |
+//! | 1 | [`explain`], `hints`: how steps are shown; why a call failed |
+//! | 0 | [`error`], `report`, [`namespaces`], [`cidr`], `sys`: errno as a type; stderr; kinds and inodes; addresses; thin system calls (all `unsafe`) |
 
+mod capabilities;
+pub mod cidr;
 pub mod cli;
+pub mod command;
 pub mod confine;
+mod dev;
 pub mod error;
+pub mod explain;
+mod files;
+mod hints;
 pub mod idmap;
 pub mod mount;
+pub mod namespaces;
 pub mod netlink;
 pub mod network;
 pub mod process;
+mod report;
 pub mod rootfs;
-pub mod step;
+mod sys;
+pub mod terminal;
 pub mod uts;
 
+pub use command::Command;
 pub use error::{Error, Result};
-pub use nix::sched::CloneFlags;

@@ -1,26 +1,33 @@
-//! The UTS namespace: a hostname of its own. See [uts_namespaces(7)].
+//! The UTS namespace: the hostname. See [uts_namespaces(7)].
 //!
 //! First in [stage 1](../../stage1_uts/index.html).
 //!
 //! [uts_namespaces(7)]: https://man7.org/linux/man-pages/man7/uts_namespaces.7.html
 
-use crate::{Result, step::step};
+use crate::explain::{call, heading, step, word};
+use crate::{Result, hints};
 
-/// The longest hostname that Linux takes, in bytes: `__NEW_UTS_LEN` of `linux/utsname.h`.
+/// The longest hostname that Linux accepts, in bytes: `__NEW_UTS_LEN` of `linux/utsname.h`.
 const HOST_NAME_MAX: usize = 64;
 
-/// Parses `--hostname`. The kernel would take an empty one, and refuse an overlong one only after
-/// the namespaces are made.
-///
-/// # Errors
-/// A name that is empty or longer than 64 bytes.
-pub fn hostname(name: &str) -> std::result::Result<String, String> {
-    match name.len() {
+/// The hostname's option.
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
+pub struct Options {
+    /// Hostname inside
+    #[arg(long, value_name = "NAME", default_value = "leopard", value_parser = hostname)]
+    hostname: String,
+}
+
+/// The kernel would accept an empty name, and would refuse a long one only after the clone.
+fn hostname(name: &str) -> std::result::Result<String, String> {
+    let bytes = name.len();
+    match bytes {
         0 => Err("a hostname has at least one byte".into()),
-        length if length > HOST_NAME_MAX => {
-            Err(format!("a hostname has at most {HOST_NAME_MAX} bytes, this one {length}"))
-        }
-        _ => Ok(name.into()),
+        1..=HOST_NAME_MAX => Ok(name.into()),
+        _ => Err(format!(
+            "a hostname has at most {HOST_NAME_MAX} bytes, this one {bytes}"
+        )),
     }
 }
 
@@ -28,12 +35,11 @@ pub fn hostname(name: &str) -> std::result::Result<String, String> {
 ///
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN` in the user namespace that owns this UTS namespace.
-pub fn sethostname(name: &str) -> Result<()> {
-    step(
-        format_args!("sethostname({name:?}, {})", name.len()),
-        format_args!("hostname {name}"),
-        "the host keeps its own",
-        || nix::unistd::sethostname(name),
-    )
-    .map_err(crate::idmap::apparmor_hint)
+pub fn sethostname(Options { hostname: name }: &Options) -> Result<()> {
+    heading("hostname");
+    let shell = format_args!("hostname {}", word(name));
+    step(shell, "sets it inside; the host keeps its own", || {
+        let text = format_args!("sethostname({name:?}, {})", name.len());
+        call(text, || nix::unistd::sethostname(name)).map_err(hints::apparmor)
+    })
 }

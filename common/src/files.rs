@@ -1,0 +1,67 @@
+//! Files and directories: `mkdir`, `ln -s`, `echo … >`.
+
+use crate::{Error, Result, error::failed, explain::call, hints};
+use nix::fcntl::{AT_FDCWD, OFlag, open};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::symlinkat;
+use std::io::ErrorKind;
+use std::{fs, os::fd::OwnedFd, path::Path};
+
+/// Which file [`write()`] writes to.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Open {
+    /// One that exists.
+    Existing,
+    /// A new one.
+    New,
+}
+
+/// `echo TEXT > PATH`: open(2), and one write(2).
+pub(crate) fn write(path: &Path, which: Open, text: &str) -> Result<()> {
+    let names = match which {
+        Open::New => "O_WRONLY|O_CREAT|O_EXCL|O_CLOEXEC, 0644",
+        Open::Existing => "O_WRONLY|O_CLOEXEC",
+    };
+    let mut flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    flags.set(OFlag::O_CREAT | OFlag::O_EXCL, which == Open::New);
+    let mode = Mode::from_bits_truncate(0o644);
+    let opens = format_args!("openat(AT_FDCWD, {path:?}, {names})");
+    let file = call(opens, || open(path, flags, mode)).map_err(hints::no_owner)?;
+    if text.is_empty() {
+        return Ok(());
+    }
+    let writes = format_args!("write({}, {text:?}, {})", path.display(), text.len());
+    match call(writes, || nix::unistd::write(&file, text.as_bytes()))? {
+        length if length == text.len() => Ok(()),
+        length => Err(Error::input(format!("{writes} = {length}: a short write"))),
+    }
+}
+
+/// `mkdir PATH`.
+pub(crate) fn make_directory(path: &Path) -> Result<()> {
+    let text = format_args!("mkdirat(AT_FDCWD, {path:?}, 0755)");
+    let mode = Mode::from_bits_truncate(0o755);
+    call(text, || mkdirat(AT_FDCWD, path, mode)).map_err(hints::no_owner)
+}
+
+/// `ln -s TARGET PATH`.
+pub(crate) fn link(target: &Path, path: &Path) -> Result<()> {
+    let text = format_args!("symlinkat({target:?}, AT_FDCWD, {path:?})");
+    call(text, || symlinkat(target, AT_FDCWD, path))
+}
+
+/// Opens a directory just to find it again. `ENOTDIR` if it is a link or a file.
+pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
+    let text = format_args!("openat(AT_FDCWD, {path:?}, O_PATH|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC)");
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    call(text, || open(path, flags, Mode::empty()))
+}
+
+/// What is at `path`, if anything: lstat(2), which does not follow a link.
+pub(crate) fn kind(path: &Path) -> Result<Option<fs::FileType>> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(found.file_type())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(format!("stat({path:?})"))(error)),
+    }
+}

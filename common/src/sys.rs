@@ -1,0 +1,300 @@
+//! Thin system calls, for which nix has no safe function. All `unsafe` of the project is here.
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sched::CloneFlags;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{sigaction, signal, sigprocmask};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::unistd::{ForkResult, Pid};
+use std::ffi::{CStr, OsStr};
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::time::Duration;
+
+fn checked(returned: impl Into<libc::c_long>) -> nix::Result<()> {
+    Errno::result(returned.into()).map(drop)
+}
+
+/// The descriptors that only the host side keeps.
+static HOST_ONLY: Mutex<Vec<RawFd>> = Mutex::new(vec![]);
+
+/// [`clone`] closes this descriptor in the new process. It would keep a lock locked and a
+/// pipe open after the stage has been killed.
+pub(crate) fn close_in_child(fd: impl AsFd) {
+    if let Ok(mut all) = HOST_ONLY.lock() {
+        all.push(fd.as_fd().as_raw_fd());
+    }
+}
+
+fn close_host_only() {
+    let all = HOST_ONLY.lock().map(|mut all| std::mem::take(&mut *all));
+    for fd in all.unwrap_or_default() {
+        // SAFETY: the new process never uses the owner of this descriptor, and ends without
+        // dropping it: it executes a program or calls _exit(2).
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// clone(2) without a stack: fork(2), with namespaces if `flags` names some.
+pub(crate) fn clone(flags: CloneFlags) -> nix::Result<ForkResult> {
+    let flags = libc::c_long::from(flags.bits() | libc::SIGCHLD);
+    // The order of the first two arguments depends on the architecture: clone(2).
+    let is_reversed = cfg!(target_arch = "s390x");
+    let [first, second] = if is_reversed { [0, flags] } else { [flags, 0] };
+    // SAFETY: the program has one thread, and CLONE_VM is not set, so the child gets a consistent
+    // copy of everything.
+    let returned = unsafe { libc::syscall(libc::SYS_clone, first, second, 0, 0, 0) };
+    let pid = i32::try_from(Errno::result(returned)?).map_err(|_| Errno::EOVERFLOW)?;
+    if pid == 0 {
+        close_host_only();
+        return Ok(ForkResult::Child);
+    }
+    let child = Pid::from_raw(pid);
+    Ok(ForkResult::Parent { child })
+}
+
+/// _exit(2): ends a child without what the parent does at its end, such as flushing buffers.
+pub(crate) fn exit(status: u8) -> ! {
+    // SAFETY: it does not return, and touches no memory.
+    unsafe { libc::_exit(status.into()) }
+}
+
+/// pidfd_open(2).
+pub(crate) fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: a system call on numbers.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
+    let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just opened it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// sigwaitinfo(2): waits for one of these signals, which must be blocked. Returns also whether the
+/// kernel itself sent it, as for a key of the terminal.
+pub(crate) fn wait_for_signal(set: &SigSet) -> nix::Result<(Signal, bool)> {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::uninit();
+    // SAFETY: both pointers are valid; the kernel fills `info` when it returns a signal.
+    let signal = Errno::result(unsafe { libc::sigwaitinfo(set.as_ref(), info.as_mut_ptr()) })?;
+    // SAFETY: filled, as the call succeeded.
+    let code = unsafe { info.assume_init() }.si_code;
+    Ok((Signal::try_from(signal)?, code == libc::SI_KERNEL))
+}
+
+/// signal(2) with SIG_DFL or SIG_IGN; returns whether the signal was ignored before.
+pub(crate) fn set_ignored(number: Signal, ignored: bool) -> nix::Result<bool> {
+    let (ignore, default) = (SigHandler::SigIgn, SigHandler::SigDfl);
+    // SAFETY: neither of the two runs code of ours.
+    let old = unsafe { signal(number, if ignored { ignore } else { default }) }?;
+    Ok(matches!(old, SigHandler::SigIgn))
+}
+
+/// Whether SIGPIPE was ignored, and which of the descriptors 0 to 2 were closed (a bit each), before
+/// the start-up of Rust's library changed both.
+static SIGPIPE_IGNORED: AtomicBool = AtomicBool::new(false);
+static CLOSED: AtomicU8 = AtomicU8::new(0);
+
+/// The linker puts this into the list of functions that run before `main`, and before Rust's own
+/// start-up: it ignores SIGPIPE, and opens /dev/null where a standard descriptor is closed.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static REMEMBER: extern "C" fn() = {
+    extern "C" fn remember() {
+        // Ignoring it is what Rust's start-up does next.
+        let ignored = set_ignored(Signal::SIGPIPE, true).unwrap_or(false);
+        SIGPIPE_IGNORED.store(ignored, Relaxed);
+        // SAFETY: a query about a number, whether it is open or not.
+        let query = |fd: &i32| Errno::result(unsafe { libc::fcntl(*fd, libc::F_GETFD) });
+        let is_closed = |fd: &i32| query(fd) == Err(Errno::EBADF);
+        let bits = (0..3).filter(is_closed).fold(0, |bits, fd| bits | 1 << fd);
+        CLOSED.store(bits, Relaxed);
+    }
+    remember
+};
+
+/// Gives the command what the caller has handed on: SIGPIPE as it was, and closed descriptors.
+pub(crate) fn restore_inherited() -> nix::Result<()> {
+    set_ignored(Signal::SIGPIPE, SIGPIPE_IGNORED.load(Relaxed))?;
+    for fd in (0..3).filter(|fd| CLOSED.load(Relaxed) >> fd & 1 == 1) {
+        // SAFETY: the next call is execve(2). If that fails, only stderr is still used, by
+        // number, and a write to it may fail.
+        unsafe { libc::close(fd) };
+    }
+    Ok(())
+}
+
+/// One of the descriptors 0, 1 and 2.
+pub(crate) fn standard(fd: RawFd) -> BorrowedFd<'static> {
+    assert!((0..3).contains(&fd));
+    // SAFETY: if they were closed, Rust's start-up has opened them, and nothing closes them.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// close_range(2): execve(2) will close all descriptors but 0, 1 and 2.
+///
+/// The flag is new in Linux 5.11. Without it each descriptor gets FD_CLOEXEC by itself.
+pub(crate) fn close_on_exec() -> nix::Result<()> {
+    let (number, flag) = (libc::SYS_close_range, libc::CLOSE_RANGE_CLOEXEC);
+    // SAFETY: nothing is closed before execve(2).
+    if unsafe { libc::syscall(number, 3, u32::MAX, flag) } == 0 {
+        return Ok(());
+    }
+    let open = std::fs::read_dir("/proc/self/fd");
+    for fd in open.map_err(|error| crate::error::errno(&error))?.flatten() {
+        if let Some(fd @ 3..) = fd.file_name().to_str().and_then(|name| name.parse().ok()) {
+            // SAFETY: it sets a flag; the number may have been closed meanwhile.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
+}
+
+/// close_range(2): closes all descriptors but 0, 1, 2 and this one, in a process that uses no other.
+pub(crate) fn close_all_but(kept: &OwnedFd) {
+    let kept = kept.as_raw_fd().cast_unsigned();
+    let ranges = [(3, kept - 1), (kept + 1, u32::MAX)];
+    for (first, last) in ranges.into_iter().filter(|(first, last)| first <= last) {
+        // SAFETY: the janitor's process never uses the owners of these descriptors.
+        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    }
+}
+
+/// Removes a variable from this process's environment.
+pub(crate) fn remove_var(name: &OsStr) {
+    // SAFETY: the program has one thread.
+    unsafe { std::env::remove_var(name) }
+}
+
+/// mount_setattr(2) of the attributes `attr_set`, for the mount at `path` and all below.
+pub(crate) fn mount_setattr(path: &CStr, attr_set: u64) -> nix::Result<()> {
+    let (number, from, path) = (libc::SYS_mount_setattr, libc::AT_FDCWD, path.as_ptr());
+    // struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
+    let attributes = [attr_set, 0, 0, 0];
+    let (attributes, size) = (&raw const attributes, size_of_val(&attributes));
+    // SAFETY: `path` ends with NUL, and the kernel reads `size` bytes of `attributes`.
+    checked(unsafe { libc::syscall(number, from, path, libc::AT_RECURSIVE, attributes, size) })
+}
+
+/// The header of capget(2), version 3 of `linux/capability.h`; pid 0 is the caller.
+const CAPABILITY_HEADER: [u32; 2] = [0x2008_0522, 0];
+
+/// capget(2): the permitted capabilities.
+pub(crate) fn permitted_capabilities() -> nix::Result<u64> {
+    let mut header = CAPABILITY_HEADER;
+    // Effective, permitted, inheritable, of 32 capabilities; then the same of the next 32.
+    let mut data = [0_u32; 6];
+    // SAFETY: header and data have the kernel's layout for this version.
+    checked(unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) })?;
+    Ok(u64::from(data[1]) | u64::from(data[4]) << 32)
+}
+
+/// capset(2): the permitted and effective capabilities. None is inheritable.
+#[expect(clippy::cast_possible_truncation, reason = "one half, then the other")]
+pub(crate) fn set_capabilities(set: u64) -> nix::Result<()> {
+    let (header, [low, high]) = (CAPABILITY_HEADER, [set as u32, (set >> 32) as u32]);
+    let data = [low, low, 0, high, high, 0];
+    // SAFETY: as for capget(2).
+    checked(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) })
+}
+
+/// SIGALRM at an interval, with a handler that does nothing: it interrupts a system call, signal(7).
+/// Dropped, the signal is as before.
+pub(crate) struct Alarm(SigAction, SigSet);
+
+impl Alarm {
+    pub(crate) fn every(interval: Duration) -> nix::Result<Self> {
+        extern "C" fn nothing(_: libc::c_int) {}
+        let handler = SigHandler::Handler(nothing);
+        let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+        // SAFETY: the handler does nothing.
+        let old = unsafe { sigaction(Signal::SIGALRM, &action) }?;
+        let mut mask = SigSet::empty();
+        let unblocked = SigSet::from(Signal::SIGALRM);
+        sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&unblocked), Some(&mut mask))?;
+        set_timer(interval);
+        Ok(Self(old, mask))
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        set_timer(Duration::ZERO);
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.1), None);
+        // SAFETY: it is what was set before.
+        let _ = unsafe { sigaction(Signal::SIGALRM, &self.0) };
+    }
+}
+
+fn set_timer(interval: Duration) {
+    let seconds = libc::time_t::try_from(interval.as_secs()).unwrap_or(1);
+    let value = libc::timeval {
+        tv_sec: seconds,
+        tv_usec: 0,
+    };
+    let timer = libc::itimerval {
+        it_interval: value,
+        it_value: value,
+    };
+    // SAFETY: the kernel reads the structure.
+    unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+}
+
+/// prctl(PR_CAPBSET_DROP): removes a capability from the bounding set.
+pub(crate) fn drop_from_bounding_set(capability: u32) -> nix::Result<()> {
+    let capability = libc::c_ulong::from(capability);
+    // SAFETY: a system call on numbers.
+    checked(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) })
+}
+
+/// seccomp(2): sets a filter for this process and its children. `EINVAL` for a program that the
+/// kernel does not accept.
+pub(crate) fn seccomp(program: &[libc::sock_filter]) -> nix::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?;
+    let filter = program.as_ptr().cast_mut();
+    let program = libc::sock_fprog { len, filter };
+    let (number, operation) = (libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER);
+    // SAFETY: the kernel reads `len` instructions, and copies them.
+    checked(unsafe { libc::syscall(number, operation, 0, &raw const program) })
+}
+
+/// setsockopt(NETLINK_EXT_ACK): the kernel's own words beside the errno of a refused request. Before
+/// Linux 4.12 there are none, which does no harm.
+pub(crate) fn ask_for_words(socket: &OwnedFd) {
+    let (fd, level, option) = (socket.as_raw_fd(), libc::SOL_NETLINK, libc::NETLINK_EXT_ACK);
+    let on: libc::c_int = 1;
+    // SAFETY: the kernel reads the 4 bytes of `on`.
+    unsafe { libc::setsockopt(fd, level, option, (&raw const on).cast(), 4) };
+}
+
+/// Gives one terminal the window size of another: TIOCGWINSZ and TIOCSWINSZ.
+pub(crate) fn copy_window_size(from: BorrowedFd<'_>, to: impl AsFd) {
+    let mut size = [0_u16; 4]; // struct winsize
+    let (from, to) = (from.as_raw_fd(), to.as_fd().as_raw_fd());
+    // SAFETY: the kernel writes the structure, and reads it again.
+    unsafe {
+        if libc::ioctl(from, libc::TIOCGWINSZ, &raw mut size) == 0 {
+            libc::ioctl(to, libc::TIOCSWINSZ, &raw const size);
+        }
+    }
+}
+
+/// Sends a descriptor over a Unix socket: unix(7), SCM_RIGHTS.
+pub(crate) fn send_descriptor(socket: &OwnedFd, fd: impl AsFd) -> nix::Result<()> {
+    let (fds, byte) = ([fd.as_fd().as_raw_fd()], [IoSlice::new(b"t")]);
+    let (message, flags) = ([ControlMessage::ScmRights(&fds)], MsgFlags::empty());
+    sendmsg::<()>(socket.as_raw_fd(), &byte, &message, flags, None).map(drop)
+}
+
+/// Receives a descriptor; `None` once the other side has closed its end.
+pub(crate) fn receive_descriptor(socket: &OwnedFd) -> nix::Result<Option<OwnedFd>> {
+    let (mut byte, mut space) = ([0], nix::cmsg_space!(RawFd));
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let received = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    let Some(ControlMessageOwned::ScmRights(fds)) = received.cmsgs()?.next() else {
+        return Ok(None);
+    };
+    // SAFETY: the kernel has just opened it for this process.
+    Ok(fds.first().map(|fd| unsafe { OwnedFd::from_raw_fd(*fd) }))
+}
