@@ -16,38 +16,54 @@ const BY_HAND: [&str; 2] = ["-uUrpf", "--mount-proc"];
 fn the_command_is_process_1_and_sees_no_other() {
     for caller in callers() {
         let script = "echo $$; cd /proc; echo [0-9]*; hostname";
-        assert_eq!(Run::new(STAGE, caller).stdout(&["--", "sh", "-c", script]), "1\n1\nleopard\n");
+        assert_eq!(
+            Run::new(STAGE, caller).stdout(&["--", "sh", "-c", script]),
+            "1\n1\nleopard\n"
+        );
         let ps = Run::new(STAGE, caller).stdout(&["ps", "-eo", "pid,user,args"]);
-        assert_eq!(ps.split_whitespace().collect::<Vec<_>>()[3..].join(" "), "1 root ps -eo pid,user,args");
+        assert_eq!(
+            ps.split_whitespace().collect::<Vec<_>>()[3..].join(" "),
+            "1 root ps -eo pid,user,args"
+        );
     }
 }
 
 #[test]
 fn is_as_unshare_makes_it() {
-    const FACTS: &str =
-        "hostname; id; cat /proc/self/uid_map /proc/mounts; grep Cap /proc/self/status; ls -d /proc/[0-9]*";
+    const FACTS: &str = "hostname; id; cat /proc/self/uid_map /proc/mounts; grep Cap /proc/self/status; ls -d /proc/[0-9]*";
     for caller in callers() {
         let script = format!("hostname leopard; {FACTS}");
-        let by_hand = Run::new("unshare", caller).stdout(&[&BY_HAND[..], &["sh", "-c", &script]].concat());
-        assert_eq!(Run::new(STAGE, caller).stdout(&["--", "sh", "-c", FACTS]), by_hand);
+        let by_hand =
+            Run::new("unshare", caller).stdout(&[&BY_HAND[..], &["sh", "-c", &script]].concat());
+        assert_eq!(
+            Run::new(STAGE, caller).stdout(&["--", "sh", "-c", FACTS]),
+            by_hand
+        );
     }
 }
 
 /// The optional fields of mountinfo are `shared:N` and `master:N`; the numbers are any.
 #[test]
 fn propagates_as_unshare_does() {
-    const FIELDS: &str = r"sed -E 's/^([^ ]+ ){4}//; s/:[0-9]+/:N/g; s/ - .*//' /proc/self/mountinfo";
+    const FIELDS: &str =
+        r"sed -E 's/^([^ ]+ ){4}//; s/:[0-9]+/:N/g; s/ - .*//' /proc/self/mountinfo";
     for caller in callers() {
         let mut seen = vec![];
         for propagation in ["private", "slave", "shared", "unchanged"] {
             let arguments = ["--propagation", propagation, "sh", "-c", FIELDS];
             let shared = "mount --make-rshared /";
-            let by_hand =
-                Run::new("unshare", caller).prepare(shared).stdout(&[&BY_HAND[..], &arguments].concat());
+            let by_hand = Run::new("unshare", caller)
+                .prepare(shared)
+                .stdout(&[&BY_HAND[..], &arguments].concat());
             let stage = Run::new(STAGE, caller).prepare(shared).stdout(&arguments);
             // unshare makes /proc private before it mounts the new one over it; here the new user
             // namespace has cut it off from the host already.
-            let root = |mounts: &str| mounts.lines().find(|line| line.starts_with("/ ")).map(str::to_string);
+            let root = |mounts: &str| {
+                mounts
+                    .lines()
+                    .find(|line| line.starts_with("/ "))
+                    .map(str::to_string)
+            };
             assert_eq!(root(&stage), root(&by_hand), "{propagation}: {stage}");
             seen.push(root(&stage).unwrap());
         }
@@ -55,7 +71,11 @@ fn propagates_as_unshare_does() {
             !seen[0].contains(':') && seen[1].contains("master:") && seen[2].contains("shared:"),
             "{seen:?}"
         );
-        assert!(Run::new(STAGE, caller).failure(1, &["--propagation", "x", "true"]).contains("'x'"));
+        assert!(
+            Run::new(STAGE, caller)
+                .failure(1, &["--propagation", "x", "true"])
+                .contains("'x'")
+        );
     }
 }
 
@@ -64,10 +84,12 @@ fn says_why_proc_cannot_be_mounted() {
     for caller in callers() {
         let masked = Run::new(STAGE, caller).prepare("mount -t tmpfs none /proc/fs");
         let message = masked.failure(1, &["true"]);
-        let call = "mount(\"proc\", \"/proc\", \"proc\", MS_NOSUID|MS_NODEV|MS_NOEXEC, NULL): EPERM: ";
+        let call =
+            "mount(\"proc\", \"/proc\", \"proc\", MS_NOSUID|MS_NODEV|MS_NOEXEC, NULL): EPERM: ";
         assert!(message.contains(call), "{message}");
         assert!(
-            message.contains("an outer container hides parts of /proc") && message.contains(": /proc/"),
+            message.contains("an outer container hides parts of /proc")
+                && message.contains("(/proc/"),
             "{message}"
         );
     }
@@ -100,28 +122,99 @@ fn controls_jobs() {
 
 #[test]
 fn explains_what_happens() {
-    explain::tells_what_happens(STAGE, &callers(), &[&[], &["--propagation", "slave"]]);
+    explain::shows_what_happens(STAGE, &callers(), &[&[], &["--propagation", "slave"]]);
 }
 
 #[test]
 fn explains_what_failed() {
     for caller in callers() {
         let (masked, call) = ("mount -t tmpfs none /proc/fs", "mount(\"proc\", \"/proc\"");
-        explain::tells_what_failed(STAGE, caller, masked, &["--", "true"], call, "EPERM");
+        explain::shows_what_failed(STAGE, caller, masked, &["--", "true"], call, "EPERM");
     }
 }
 
 #[test]
-fn explains_what_changed() {
-    explain::shows_what_changed(STAGE, &callers(), &[&[]]);
+fn changes_can_be_replayed() {
+    explain::changes_can_be_replayed(STAGE, &callers(), &[&[]]);
 }
 
 #[test]
-fn explains_what_the_script_does() {
-    explain::agrees_with_the_script(STAGE, "3-pid.sh", &callers(), &[]);
+fn the_explanation_is_a_recipe() {
+    explain::is_a_recipe(STAGE, "3", &callers(), &[]);
 }
 
 #[test]
 fn explains_for_free_when_off() {
     explain::is_free_when_off(STAGE, &callers(), &[]);
+}
+
+#[test]
+fn the_explanation_is_short() {
+    explain::is_short(
+        STAGE,
+        &callers(),
+        &[&[]],
+        18,
+        &["unshare -uUpfm", "mount -t proc proc /proc"],
+    );
+}
+
+#[test]
+fn passes_a_hangup_on() {
+    support::passes_a_hangup_on(STAGE, &callers(), &[]);
+}
+
+#[test]
+fn goes_on_when_only_the_command_is_stopped() {
+    support::goes_on_when_only_the_command_is_stopped(STAGE, &callers());
+}
+
+/// PID 1 of a namespace ignores the signals that stop: it would go on, and read the terminal in vain. The
+/// stage stops it first.
+#[test]
+fn stops_process_1_with_the_stage() {
+    for caller in callers() {
+        for (command, keys) in [("cat", "&"), ("sleep", "")] {
+            let mark = support::mark();
+            let words = if command == "cat" {
+                vec!["--", "cat"]
+            } else {
+                vec!["--", "sleep", &mark]
+            };
+            let script = format!(
+                "\"$@\" {keys}
+                 until jobs -l | grep -q Stopped; do sleep 0.1; done
+                 stage=$(jobs -p); for pid in $(cat /proc/$stage/task/$stage/children); do
+                 sed 's/.*) //; s/ .*//; s/^/state /' /proc/$pid/stat; done; kill -KILL $stage; fg"
+            );
+            let run = Run::new(STAGE, caller).under(&[
+                "bash",
+                "--norc",
+                "--noprofile",
+                "-ic",
+                &script,
+                "bash",
+            ]);
+            let mut terminal = support::at_a_terminal(&run, &words);
+            if command == "sleep" {
+                support::within_a_minute(|| !support::running(&mark).is_empty());
+                terminal.send_control('z').unwrap();
+            }
+            terminal.exp_string("state T").unwrap();
+            terminal.exp_eof().unwrap();
+        }
+    }
+}
+
+/// A stack on which a stage would die of SIGSEGV.
+#[test]
+fn says_that_the_stack_is_too_small() {
+    for caller in callers() {
+        let small = ["sh", "-c", "ulimit -s 16; exec \"$@\"", "sh"];
+        let message = Run::new(STAGE, caller).under(&small).failure(1, &["true"]);
+        assert!(
+            message.contains("the limit on the stack is 16 KiB\nhint: ulimit -s"),
+            "{message}"
+        );
+    }
 }

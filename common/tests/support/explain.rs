@@ -1,54 +1,43 @@
-//! The proof of `--explain`: each stage under strace, and what it told beside what strace saw.
+//! The proof of `--explain`: each stage under strace, and what it showed beside what strace saw.
 //!
-//! strace shows the calls of each process in the order in which it made them, and in between, as
-//! writes to stderr, the lines in which it told them. So nothing depends on how the output of two
-//! processes mixes: each call is followed by the line that tells it, and each line told follows its
-//! call, in every process of the stage.
+//! strace shows the calls of each process in the order in which it made them, and between them, as
+//! writes to stderr, the lines in which the stage showed them. So it does not matter how the output of
+//! two processes mixes: in every process each call is followed by the line that shows it, and each
+//! line follows its call.
 #![allow(dead_code, reason = "each stage uses its part")]
-#![allow(clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    missing_docs,
+    reason = "tests"
+)]
 
-use crate::support::{Caller, Run, USER, busybox, open_directory, reachable, text};
+use crate::support::{Caller, Run, USER, busybox, mark, open_directory, reachable, text};
+use netlink_packet_core::{NetlinkBuffer, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    address::AddressAttribute,
+    link::{
+        AfSpecInet6, AfSpecUnspec, InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+        LinkMessage,
+    },
+};
 use nix::unistd::geteuid;
 use rexpect::{ReadUntil, session::PtySession};
 use serde_json::Value;
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    fmt, fs,
-    os::unix::fs::PermissionsExt,
-    process::{Command, Output, Stdio},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-    thread,
-    time::Duration,
-};
+use std::collections::{BTreeMap, HashMap};
+use std::process::{Command, Output, Stdio};
+use std::{fs, os::unix::fs::PermissionsExt};
 
-/// A system call in the words of the explanation; without a result, one that is about to be made.
-#[derive(Clone, Debug, PartialEq)]
-struct Step {
-    call: String,
-    result: Option<String>,
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} = {}", self.call, self.result.as_deref().unwrap_or("…"))
-    }
-}
+/// A call and its result; without a result, execve(2) before it is made.
+type Call = (String, Option<String>);
 
 #[derive(Clone, Debug, PartialEq)]
 enum Event {
     /// strace saw it.
-    Made(Step),
-    /// The stage told it.
-    Told(Step),
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Made(step) => write!(f, "made {step}"),
-            Self::Told(step) => write!(f, "told {step}"),
-        }
-    }
+    Made(Call),
+    /// The stage showed it.
+    Shown(Call),
 }
 
 /// A process of the stage, from its clone(2) to its execve(2).
@@ -57,8 +46,8 @@ struct Process {
     events: Vec<Event>,
     /// How often it made which system call, of any kind.
     counts: BTreeMap<String, usize>,
-    /// How many lines of its narration it wrote.
-    narration: Vec<String>,
+    /// The JSON lines that it wrote.
+    lines: Vec<String>,
     /// The number of its writes before that to the map of users.
     writes: usize,
 }
@@ -70,27 +59,50 @@ pub(crate) struct Watched {
 }
 
 /// Runs the stage on a host prepared so, under strace with these options of its own.
-fn watch(program: &str, caller: Caller, prepare: &str, options: &[&str], arguments: &[&str]) -> Watched {
+fn watch(
+    program: &str,
+    caller: Caller,
+    prepare: &str,
+    options: &[&str],
+    arguments: &[&str],
+) -> Watched {
     let directory = open_directory();
-    let (log, stage, user) = (directory.path().join("log"), reachable(program), USER.to_string());
+    let (log, stage, user) = (
+        directory.path().join("log"),
+        reachable(program),
+        USER.to_string(),
+    );
     let (log, stage) = (log.to_str().unwrap(), stage.to_str().unwrap());
     let strace = ["-fqq", "-s", "65536", "-e", "write=all", "-o", log];
-    // Inside of strace, not outside: an ordinary user may not look into a process that is not dumpable.
+    // Inside of strace, not outside: an ordinary user cannot trace a process that is not dumpable.
     let becomes: &[&str] = match caller {
         Caller::Root => &["--"],
-        Caller::User if geteuid().is_root() => {
-            &["--", "setpriv", "--reuid", &user, "--regid", &user, "--clear-groups", "--"]
-        }
-        Caller::User => &["--", "setpriv", "--inh-caps=-all", "--ambient-caps=-all", "--"],
+        Caller::User if geteuid().is_root() => &[
+            "--",
+            "setpriv",
+            "--reuid",
+            &user,
+            "--regid",
+            &user,
+            "--clear-groups",
+            "--",
+        ],
+        Caller::User => &[
+            "--",
+            "setpriv",
+            "--inh-caps=-all",
+            "--ambient-caps=-all",
+            "--",
+        ],
     };
     let run = Run::new("strace", Caller::Root).prepare(prepare);
     let output = run.output(&[&strace[..], options, becomes, &[stage], arguments].concat());
     let log = fs::read_to_string(log).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     let mut lines = lines(&log);
     let started = format!("execve({stage:?}, ");
-    let started =
-        lines.iter().position(|line| line.call.starts_with(&started) && line.result == "0").unwrap();
-    let host = lines.drain(..=started).next_back().unwrap().process;
+    let is_start = |line: &Line| line.call.starts_with(&started) && line.result == "0";
+    let at = lines.iter().position(is_start).unwrap();
+    let host = lines.drain(..=at).next_back().unwrap().process;
     let mut processes = vec![];
     follow(host, "host", &HashMap::new(), &lines, &mut processes);
     Watched { output, processes }
@@ -110,28 +122,44 @@ fn lines(log: &str) -> Vec<Line> {
     for line in log.lines() {
         // ` | 00010  73 69 64 65 22 3a 22 63  6f 6e 74 61 69 6e 65 72  side":"container |`
         if let Some(dump) = line.strip_prefix(" | ") {
-            let bytes = dump[7..56].split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap());
+            let bytes = dump[7..56].split_whitespace();
+            let bytes = bytes.map(|byte| u8::from_str_radix(byte, 16).unwrap());
             lines.last_mut().unwrap().bytes.extend(bytes);
             continue;
         }
         let (process, rest) = line.split_once(' ').unwrap();
         let (process, rest) = (process.parse().unwrap(), rest.trim_start());
+        let resumed = rest.strip_prefix("<... ");
         let whole = if let Some(begun) = rest.strip_suffix(" <unfinished ...>") {
             unfinished.insert(process, begun);
             continue;
-        } else if let Some((_, end)) = rest.strip_prefix("<... ").and_then(|r| r.split_once(" resumed>")) {
+        } else if let Some((_, end)) = resumed.and_then(|rest| rest.split_once(" resumed>")) {
             format!("{}{end}", unfinished.remove(&process).unwrap())
         } else {
             rest.into()
         };
-        // Not a signal's arrival, nor a process's end, nor what that cut short.
-        if let Some((call, result)) = whole.rsplit_once(" = ").filter(|(_, result)| !result.starts_with('?'))
-        {
-            lines.push(Line { process, call: call.trim_end().into(), result: result.into(), bytes: vec![] });
+        // Not a signal's arrival, nor a process's end, nor a call that this cut short.
+        let parts = whole.rsplit_once(" = ");
+        if let Some((call, result)) = parts.filter(|(_, result)| !result.starts_with('?')) {
+            let (call, result) = (call.trim_end().into(), result.into());
+            let bytes = vec![];
+            lines.push(Line {
+                process,
+                call,
+                result,
+                bytes,
+            });
         }
     }
     lines
 }
+
+/// Calls that change something, and of which the explanation has strace's own words.
+const CHANGING: &str = "chdir chmod chown chroot clone3 close_range fchdir fchmod fchmodat fchown \
+    fchownat fork fsconfig fsmount fsopen ftruncate link linkat mkdir mkdirat mknod mknodat mount \
+    move_mount open_tree pivot_root rename renameat2 rmdir setdomainname setgid setgroups setresgid \
+    setresuid setuid sethostname setns setsid symlink symlinkat umount umount2 unlink unlinkat \
+    unshare vfork";
 
 /// Reads what a process of the stage did, with these descriptors from its parent, and its children.
 fn follow<'a>(
@@ -142,34 +170,49 @@ fn follow<'a>(
     processes: &mut Vec<Process>,
 ) {
     let mut files = inherited.clone();
-    let mut this = Process { side, events: vec![], counts: BTreeMap::new(), narration: vec![], writes: 0 };
-    let (mut request_at, mut writes) = (None, 0);
+    let mut this = Process {
+        side,
+        events: vec![],
+        counts: BTreeMap::new(),
+        lines: vec![],
+        writes: 0,
+    };
+    let mut writes = 0;
+    // The events of each socket, and the request that waits for an answer.
+    let (mut sockets, mut request) = (Vec::<(&str, Vec<usize>)>::new(), None);
     for line in all.iter().filter(|line| line.process == process) {
         let (name, arguments) = line.call.split_once('(').unwrap();
         *this.counts.entry(name.into()).or_default() += 1;
-        let words = arguments.trim_end_matches(')').split(", ").collect::<Vec<_>>();
+        let words = arguments.trim_end_matches(')').split(", ");
+        let words = words.collect::<Vec<_>>();
         match name {
             "openat" => drop(files.insert(&line.result, words[1].trim_matches('"'))),
             "socket" | "signalfd4" => drop(files.insert(&line.result, words[0])),
-            "fcntl" if words[1].starts_with("F_DUPFD") => drop(files.insert(&line.result, files[words[0]])),
-            "pipe2" => files.extend(words[..2].iter().map(|end| (end.trim_matches(['[', ']']), "pipe"))),
-            "socketpair" => {
-                files.extend(words[3..].iter().map(|end| (end.trim_matches(['[', ']']), "socketpair")))
+            "pipe2" => {
+                let ends = words[..2].iter();
+                files.extend(ends.map(|end| (end.trim_matches(['[', ']']), "pipe")));
             }
             _ => {}
         }
         let file = files.get(words[0]).copied().unwrap_or_default();
+        let writes_to = ["O_WRONLY", "O_RDWR", "O_PATH", "/proc/self/ns/net"];
         let call = match name {
             "clone" => {
-                let flags = arguments.split_once("flags=").unwrap().1.split([',', ')']).next().unwrap();
+                let flags = arguments.split_once("flags=").unwrap().1;
+                let flags = flags.split([',', ')']).next().unwrap();
                 let inside = flags.contains("CLONE_NEW");
                 if let Ok(child) = line.result.parse() {
-                    follow(child, if inside { "container" } else { side }, &files, all, processes);
+                    let side = if inside { "container" } else { side };
+                    follow(child, side, &files, all, processes);
                 }
-                if inside { format!("clone({flags})") } else { "fork()".into() }
+                if inside {
+                    format!("clone({flags})")
+                } else {
+                    "fork()".into()
+                }
             }
             "pipe2" => format!("pipe2({}", arguments.rsplit_once(", ").unwrap().1),
-            "openat" if ["O_WRONLY", "O_RDWR", "O_PATH"].iter().any(|mode| arguments.contains(mode)) => {
+            "openat" if writes_to.iter().any(|word| arguments.contains(word)) => {
                 flags_sorted(&line.call)
             }
             "mount_setattr" => line.call.replace(" /* MS_??? */", ""),
@@ -178,13 +221,9 @@ fn follow<'a>(
                 if words[0] == "2" {
                     let said = text(&line.bytes);
                     if said.starts_with('{') {
-                        this.events.extend(told(&said, side));
-                        this.narration.push(said.trim_end().into());
+                        this.events.extend(shown(&said, side));
+                        this.lines.push(said.trim_end().into());
                     }
-                    continue;
-                }
-                // What the keeper says to the stage, and its half of the container's read(pipe) = 5.
-                if file == "socketpair" || file == "pipe" && line.result == "5" {
                     continue;
                 }
                 if file.ends_with("/uid_map") {
@@ -195,35 +234,47 @@ fn follow<'a>(
                     _ => format!("write({file}, {}", arguments.split_once(", ").unwrap().1),
                 }
             }
-            "read" if file == "pipe" => "read(pipe)".into(),
-            "socket" if words[0] == "AF_NETLINK" => line.call.clone(),
-            "bind" => {
-                assert!(
-                    arguments.contains("{sa_family=AF_NETLINK, nl_pid=0, nl_groups=0x000001}"),
-                    "{arguments}"
-                );
-                "bind(RTMGRP_LINK)".into()
+            // The janitor's is not a step: it waits for the end.
+            "read" if file == "pipe" && side == "container" => "read(pipe)".into(),
+            "socket" if words[0] == "AF_NETLINK" => {
+                sockets.push((&line.result, vec![this.events.len()]));
+                line.call.clone()
             }
             "sendto" | "sendmsg" if file == "AF_NETLINK" => {
-                let call = request(&line.bytes);
-                agrees_with_strace(&call, &line.call);
-                request_at = Some((this.events.len(), number_at::<4>(&line.bytes, 8)));
-                this.events.push(Event::Made(Step { call, result: None }));
+                // The last one with this number.
+                match sockets.iter_mut().rfind(|(number, _)| *number == words[0]) {
+                    Some((_, events)) => events.push(this.events.len()),
+                    None => sockets.push((words[0], vec![this.events.len()])),
+                }
+                request = Some((this.events.len(), number_at(&line.bytes, 8)));
+                this.events.push(Event::Made((decoded(&line.bytes), None)));
                 continue;
             }
-            "recvmsg" => {
-                if let Some((at, sequence)) = request_at
+            "recvmsg" | "recvfrom" => {
+                if let Some((at, sequence)) = request
                     && let Some(result) = acknowledged(&line.call, sequence)
-                    && let Event::Made(step) = &mut this.events[at]
+                    && let Event::Made(call) = &mut this.events[at]
                 {
-                    (step.result, request_at) = (Some(result), None);
+                    (call.1, request) = (Some(result), None);
                 }
                 continue;
             }
-            // `execve("/bin/true", ["true"], 0x7ffc98 /* 35 vars */)`: where they are, nobody tells.
+            // `execve("/bin/true", ["true"], 0x7ffc98 /* 35 vars */)`: where they are is not shown.
+            // execvpe(3) tries the directories of PATH one after another.
             "execve" => {
                 let (call, environment) = line.call.rsplit_once(", 0x").unwrap();
-                format!("{call}, {}", environment.split_once(' ').unwrap().1)
+                let words = call.split_once(", ").unwrap().1;
+                let program = words.trim_matches(['[', ']']).split(", ").next().unwrap();
+                let call = format!(
+                    "execvpe({program}, {words}, {}",
+                    environment.split_once(' ').unwrap().1
+                );
+                if let Some(Event::Made(last)) = this.events.last()
+                    && last.0 == call
+                {
+                    this.events.pop();
+                }
+                call
             }
             "prctl" => match arguments.split_once("0x") {
                 Some((option, unknown)) if unknown.ends_with("/* CAP_??? */)") => {
@@ -231,286 +282,292 @@ fn follow<'a>(
                 }
                 _ => line.call.clone(),
             },
-            "capget" => "capget()".into(),
-            // `capset({version=…, pid=0}, {effective=1<<CAP_KILL, permitted=1<<CAP_KILL, inheritable=0})`
+            // `capset({version=…, pid=0}, {effective=1<<CAP_KILL, permitted=1<<CAP_KILL, …})`
             "capset" => {
-                let set = |name| arguments.split_once(name).unwrap().1.split([',', '}']).next().unwrap();
+                let set = |name| {
+                    let set = arguments.split_once(name).unwrap().1;
+                    set.split([',', '}']).next().unwrap()
+                };
                 let permitted = set("permitted=");
                 assert_eq!((set("effective="), set("inheritable=")), (permitted, "0"));
-                format!("capset({})", permitted.trim_start_matches('0').replace("1<<CAP_", ""))
+                let names = permitted.trim_start_matches('0').replace("1<<CAP_", "");
+                format!("capset({names})")
             }
+            "close_range" if !arguments.contains("CLOEXEC") => continue, // the janitor's
             "seccomp" => format!("{}}})", line.call.split(", filter=").next().unwrap()),
-            _ if STEPS.split(' ').any(|step| step == name) => line.call.clone(),
+            _ if CHANGING.split(' ').any(|changing| changing == name) => line.call.clone(),
             _ => continue,
         };
-        let result = line.result.strip_suffix(" (INJECTED)").unwrap_or(&line.result);
+        let result = line.result.strip_suffix(" (INJECTED)");
+        let result = result.unwrap_or(&line.result);
         let is_last = name == "execve" && result == "0";
-        this.events.push(Event::Made(Step { call, result: Some(result.into()) }));
+        this.events.push(Event::Made((call, Some(result.into()))));
         if is_last {
             break;
         }
     }
+    if !this.lines.is_empty() {
+        without_looks(
+            &mut this.events,
+            sockets.into_iter().map(|(_, events)| events),
+        );
+    }
     processes.push(this);
 }
 
-/// Further calls that change something; of these the explanation has strace's own words. A stage
-/// that makes one of them has to tell it.
-const STEPS: &str = "chdir chmod chown chroot clone3 close_range fchdir fchmod fchmodat fchown fchownat \
-    fork fsconfig fsmount fsopen ftruncate link linkat mkdir mkdirat mknod mknodat mount move_mount open_tree \
-    pivot_root rename renameat2 rmdir setdomainname setgid setgroups setresgid setresuid setuid sethostname \
-    setns symlink symlinkat umount umount2 unlink unlinkat unshare vfork";
+/// Removes the calls by which the explanation itself looks at links and addresses: a socket that is not
+/// shown. On such a socket there are only questions.
+fn without_looks(events: &mut Vec<Event>, sockets: impl Iterator<Item = Vec<usize>>) {
+    let mut looks = vec![];
+    for socket in sockets {
+        let opened = socket[0];
+        let Event::Made(call) = &events[opened] else {
+            continue;
+        };
+        let is_shown = events.get(opened + 1) == Some(&Event::Shown(call.clone()));
+        if call.0.starts_with("socket(") && !is_shown {
+            for at in &socket[1..] {
+                let Event::Made((call, _)) = &events[*at] else {
+                    panic!("{:?}", events[*at])
+                };
+                assert!(call.starts_with("RTM_GET"), "not shown: {call}");
+            }
+            looks.extend(socket);
+        }
+    }
+    let mut at = 0;
+    events.retain(|_| {
+        at += 1;
+        !looks.contains(&(at - 1))
+    });
+}
 
 /// The flags of openat(2) are a set, and O_RDONLY is 0.
 fn flags_sorted(call: &str) -> String {
-    let Some((start, rest)) = call.split_once(", O_").filter(|_| call.starts_with("openat(")) else {
+    let parts = call.split_once(", O_");
+    let Some((start, rest)) = parts.filter(|_| call.starts_with("openat(")) else {
         return call.into();
     };
     let end = rest.find([',', ')']).unwrap();
-    let mut flags = rest[..end].split("|O_").filter(|flag| *flag != "RDONLY").collect::<Vec<_>>();
+    let flags = rest[..end].split("|O_");
+    let mut flags = flags.filter(|flag| *flag != "RDONLY").collect::<Vec<_>>();
     flags.sort_unstable();
     format!("{start}, {}{}", flags.join("|"), &rest[end..])
 }
 
-/// A line of `--explain=json`: has the documented fields, and no other; the step, if it tells one.
-fn told(line: &str, side: &str) -> Option<Event> {
-    let fields = serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-    let field = |name: &str| fields[name].as_str().unwrap_or_else(|| panic!("{name}: {line}"));
-    let names = match field("kind") {
-        "step" => ["kind", "side", "call", "result", "shell", "does"].as_slice(),
-        "change" => &["kind", "side", "what", "before", "after"],
-        other => panic!("{other}: {line}"),
-    };
-    let found = fields.as_object().unwrap().keys().map(String::as_str).collect::<HashSet<_>>();
-    assert_eq!(found, names.iter().copied().collect(), "{line}");
-    let null = fields["result"].is_null();
-    names
-        .iter()
-        .filter(|name| **name != "result" || !null)
-        .for_each(|name| assert!(fields[name].is_string()));
-    assert_eq!(field("side"), side, "{line}");
-    if field("kind") == "change" {
+/// The fields of each kind of line, as the README documents them.
+const FIELDS: [(&str, &str); 5] = [
+    ("step", "kind side process time heading shell does"),
+    ("call", "kind side process time call result"),
+    ("change", "kind side process time what name before after"),
+    ("error", "kind message hint"),
+    ("note", "kind message"),
+];
+
+/// A line of `--explain=json`, with the documented fields and no other.
+fn fields(line: &str) -> Value {
+    let fields = serde_json::from_str::<Value>(line);
+    let fields = fields.unwrap_or_else(|error| panic!("{error}: {line}"));
+    let known = FIELDS.iter().find(|(kind, _)| *kind == fields["kind"]);
+    let mut names = known.unwrap().1.split(' ').collect::<Vec<_>>();
+    names.sort_unstable();
+    let found = fields.as_object().unwrap().keys();
+    assert_eq!(found.collect::<Vec<_>>(), names, "{line}");
+    fields
+}
+
+fn string<'a>(fields: &'a Value, name: &str) -> &'a str {
+    let value = fields[name].as_str();
+    value.unwrap_or_else(|| panic!("{name}: {fields}"))
+}
+
+/// The call that a line of JSON shows, if it shows one.
+fn shown(line: &str, side: &str) -> Option<Event> {
+    let fields = fields(line);
+    if fields["kind"] == "error" {
         return None;
     }
-    let call = field("call");
-    let result = (!null).then(|| match field("result") {
-        // Of a refused request strace shows the errno's name only.
+    assert_eq!(string(&fields, "side"), side, "{line}");
+    assert!(fields["process"].is_number() && fields["time"].is_number());
+    if fields["kind"] != "call" {
+        return None;
+    }
+    let call = string(&fields, "call");
+    // Of a refused request strace shows the errno's name only.
+    let result = fields["result"].as_str().map(|result| match result {
         refused if call.starts_with("RTM_") => refused.split(" (").next().unwrap().into(),
         result => result.into(),
     });
-    Some(Event::Told(Step { call: flags_sorted(call), result }))
+    Some(Event::Shown((flags_sorted(call), result)))
 }
 
-/// How the value of an attribute is shown.
-#[derive(Clone, Copy, PartialEq)]
-enum Shown {
-    Text,
-    Number,
-    Byte,
-    Ipv4,
-    Mac,
-    Nested,
-    /// First an `ifinfomsg`.
-    Link,
-}
-
-/// The attributes of a request: within what, number, name, value. From `linux/if_link.h`,
-/// `linux/if_addr.h`, `linux/veth.h`, written down once more, so that the code is not its own proof.
-const ATTRIBUTES: [(&str, u16, &str, Shown); 17] = [
-    ("link", 1, "IFLA_ADDRESS", Shown::Mac),
-    ("link", 3, "IFLA_IFNAME", Shown::Text),
-    ("link", 10, "IFLA_MASTER", Shown::Number),
-    ("link", 18, "IFLA_LINKINFO", Shown::Nested),
-    ("link", 19, "IFLA_NET_NS_PID", Shown::Number),
-    ("link", 26, "IFLA_AF_SPEC", Shown::Nested),
-    ("link", 27, "IFLA_GROUP", Shown::Number),
-    ("link", 29, "IFLA_EXT_MASK", Shown::Number),
-    ("link", 52, "IFLA_PROP_LIST", Shown::Nested),
-    ("IFLA_LINKINFO", 1, "IFLA_INFO_KIND", Shown::Text),
-    ("IFLA_LINKINFO", 2, "IFLA_INFO_DATA", Shown::Nested),
-    ("IFLA_INFO_DATA", 1, "VETH_INFO_PEER", Shown::Link),
-    ("IFLA_AF_SPEC", 10, "AF_INET6", Shown::Nested),
-    ("AF_INET6", 8, "IFLA_INET6_ADDR_GEN_MODE", Shown::Byte),
-    ("IFLA_PROP_LIST", 53, "IFLA_ALT_IFNAME", Shown::Text),
-    ("address", 1, "IFA_ADDRESS", Shown::Ipv4),
-    ("address", 2, "IFA_LOCAL", Shown::Ipv4),
-];
-
-/// A request's bytes in the words of the explanation. strace does not know the protocol of a socket
-/// in another network namespace than its own, so its bytes are taken, not its words.
-fn request(bytes: &[u8]) -> String {
-    assert_eq!(number_at::<4>(bytes, 0), bytes.len(), "nlmsg_len");
-    let kind = number_at::<2>(bytes, 4);
-    let body = &bytes[16..];
-    let (name, attributes) = match kind {
-        16 => ("RTM_NEWLINK", "link"),
-        17 => ("RTM_DELLINK", "link"),
-        18 => ("RTM_GETLINK", "link"),
-        20 => ("RTM_NEWADDR", "address"),
-        22 => ("RTM_GETADDR", "address"),
-        108 => ("RTM_NEWLINKPROP", "link"),
-        other => panic!("nlmsg_type={other}"),
+/// A request's bytes in the words of the explanation, by a library that decodes them.
+fn decoded(bytes: &[u8]) -> String {
+    let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).unwrap();
+    assert_eq!(NetlinkBuffer::new(bytes).length() as usize, bytes.len());
+    let NetlinkPayload::InnerMessage(message) = message.payload else {
+        panic!("{message:?}")
     };
-    let index = number_at::<4>(body, 4);
-    let mut parts = vec![];
-    let rest = if attributes == "link" {
-        // ifinfomsg: family, padding, type, index, flags, change
-        let (flags, change) = (number_at::<4>(body, 8), number_at::<4>(body, 12));
-        assert_eq!((number_at::<4>(body, 0), flags == change, flags <= 1), (0, true, true), "{body:?}");
-        parts.extend((index != 0).then(|| format!("index={index}")));
-        parts.extend((flags == 1).then(|| "IFF_UP".into()));
-        &body[16..]
-    } else {
-        // ifaddrmsg: family, prefixlen, flags, scope, index
-        assert_eq!((body[0], body[2], body[3]), (2, 0, 0), "{body:?}");
-        parts.extend((index != 0).then(|| format!("index={index}")));
-        parts.extend((body[1] != 0).then(|| format!("prefixlen={}", body[1])));
-        &body[8..]
+    let (name, parts) = match &message {
+        RouteNetlinkMessage::NewLink(link) => ("RTM_NEWLINK", link_parts(link)),
+        RouteNetlinkMessage::DelLink(link) => ("RTM_DELLINK", link_parts(link)),
+        RouteNetlinkMessage::GetLink(link) => ("RTM_GETLINK", link_parts(link)),
+        RouteNetlinkMessage::GetAddress(_) => ("RTM_GETADDR", vec![]),
+        RouteNetlinkMessage::GetRoute(_) => ("RTM_GETROUTE", vec![]),
+        RouteNetlinkMessage::NewAddress(address) => {
+            let header = &address.header;
+            let mut parts = vec![
+                format!("index={}", header.index),
+                format!("prefixlen={}", header.prefix_len),
+            ];
+            parts.extend(address.attributes.iter().map(|attribute| match attribute {
+                AddressAttribute::Local(address) => format!("IFA_LOCAL={address}"),
+                AddressAttribute::Address(address) => format!("IFA_ADDRESS={address}"),
+                other => panic!("{other:?}"),
+            }));
+            ("RTM_NEWADDR", parts)
+        }
+        other => panic!("{other:?}"),
     };
-    parts.extend(decoded(attributes, rest));
     format!("{name}({})", parts.join(", "))
 }
 
-fn decoded(within: &str, mut bytes: &[u8]) -> Vec<String> {
+fn link_parts(link: &LinkMessage) -> Vec<String> {
+    let header = &link.header;
+    assert_eq!(header.flags, header.change_mask);
     let mut parts = vec![];
-    while !bytes.is_empty() {
-        let (length, kind) = (number_at::<2>(bytes, 0), number_at::<2>(bytes, 2) & 0x7fff);
-        let value = &bytes[4..length];
-        bytes = &bytes[length.next_multiple_of(4)..];
-        let known = ATTRIBUTES.iter().find(|known| (known.0, usize::from(known.1)) == (within, kind));
-        let (_, _, name, shown) = known.unwrap_or_else(|| panic!("attribute {kind} of {within}"));
-        let inner = |within, value| format!("{{{}}}", decoded(within, value).join(", "));
-        let value = match shown {
-            Shown::Text => format!("{:?}", text(value.strip_suffix(b"\0").unwrap_or(value))),
-            Shown::Number => number_at::<4>(value, 0).to_string(),
-            Shown::Byte => value[0].to_string(),
-            Shown::Ipv4 => value.iter().map(u8::to_string).collect::<Vec<_>>().join("."),
-            Shown::Mac => value.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"),
-            Shown::Nested => inner(name, value),
-            Shown::Link => inner("link", value.strip_prefix(&[0; 16]).unwrap()),
-        };
-        parts.push(format!("{name}={value}"));
-    }
+    parts.extend((header.index != 0).then(|| format!("index={}", header.index)));
+    parts.extend((header.flags == LinkFlags::Up).then(|| "IFF_UP".into()));
+    parts.extend(link.attributes.iter().map(|attribute| match attribute {
+        LinkAttribute::Address(mac) => {
+            let bytes = mac.iter().map(|byte| format!("{byte:02x}"));
+            format!("IFLA_ADDRESS={}", bytes.collect::<Vec<_>>().join(":"))
+        }
+        LinkAttribute::IfName(name) => format!("IFLA_IFNAME={name:?}"),
+        LinkAttribute::IfAlias(alias) => format!("IFLA_IFALIAS={alias:?}"),
+        LinkAttribute::Controller(master) => format!("IFLA_MASTER={master}"),
+        LinkAttribute::Group(group) => format!("IFLA_GROUP={group}"),
+        LinkAttribute::NetNsPid(pid) => format!("IFLA_NET_NS_PID={pid}"),
+        LinkAttribute::ExtMask(mask) if format!("{mask:?}") == "[SkipStats]" => {
+            "IFLA_EXT_MASK=8".into()
+        }
+        LinkAttribute::AfSpecUnspec(spec) => match &spec[..] {
+            [AfSpecUnspec::Inet6(inet6)] => match inet6[..] {
+                [AfSpecInet6::AddrGenMode(mode)] => {
+                    let mode = u8::from(&mode);
+                    format!("IFLA_AF_SPEC={{AF_INET6={{IFLA_INET6_ADDR_GEN_MODE={mode}}}}}")
+                }
+                _ => panic!("{inet6:?}"),
+            },
+            _ => panic!("{spec:?}"),
+        },
+        LinkAttribute::LinkInfo(info) => {
+            let info = info.iter().map(|info| match info {
+                LinkInfo::Kind(kind) => format!("IFLA_INFO_KIND=\"{kind}\""),
+                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))) => {
+                    let peer = link_parts(peer).join(", ");
+                    format!("IFLA_INFO_DATA={{VETH_INFO_PEER={{{peer}}}}}")
+                }
+                other => panic!("{other:?}"),
+            });
+            format!("IFLA_LINKINFO={{{}}}", info.collect::<Vec<_>>().join(", "))
+        }
+        other => panic!("{other:?}"),
+    }));
     parts
 }
 
-/// A number of N bytes in the machine's byte order.
-fn number_at<const N: usize>(bytes: &[u8], at: usize) -> usize {
-    let mut number = [0; size_of::<usize>()];
-    let start = if cfg!(target_endian = "little") { 0 } else { number.len() - N };
-    number[start..start + N].copy_from_slice(&bytes[at..at + N]);
-    usize::from_ne_bytes(number)
-}
-
-/// Where strace knows the words, they are the same.
-fn agrees_with_strace(call: &str, strace: &str) {
-    let words = |name: &'static str| strace.split(name).skip(1);
-    let names =
-        words("nlmsg_type=").chain(words("nla_type=").map(|word| word.trim_start_matches("NLA_F_NESTED|")));
-    let mut rest = call;
-    for name in
-        names.map(|word| word.split([',', '}']).next().unwrap()).filter(|word| !word.starts_with("0x"))
-    {
-        rest = rest.split_once(name).unwrap_or_else(|| panic!("{name} of {strace} in {call}")).1;
-    }
+fn number_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
 /// The kernel's acknowledgement of the request with this number, if it is among these messages.
-fn acknowledged(strace: &str, sequence: usize) -> Option<String> {
+fn acknowledged(strace: &str, sequence: u32) -> Option<String> {
     strace.split("{nlmsg_len=").find_map(|message| {
         let (header, body) = message.split_once("}, ")?;
-        let ends = ["=NLMSG_ERROR,", "=NLMSG_DONE,"].iter().any(|kind| header.contains(kind));
+        let is_end = |kind: &&str| header.contains(*kind);
+        let ends = ["=NLMSG_ERROR,", "=NLMSG_DONE,"].iter().any(is_end);
         (ends && header.contains(&format!("nlmsg_seq={sequence},"))).then(|| {
-            let errno = body.trim_start_matches("{error=").split([',', ']', '}']).next().unwrap();
-            errno.strip_prefix('-').map_or(errno.into(), |errno| format!("-1 {errno}"))
+            let errno = body.trim_start_matches("{error=");
+            let errno = errno.split([',', ']', '}']).next().unwrap();
+            errno
+                .strip_prefix('-')
+                .map_or(errno.into(), |errno| format!("-1 {errno}"))
         })
     })
 }
 
 impl Watched {
-    /// The proof: in each process every call is told when it has been made, execve(2) before, with
-    /// the same arguments and result; and nothing else is told.
+    /// The proof: in each process every call is shown when it has been made, execve(2) before, with
+    /// the same arguments and result; and nothing else is shown.
     fn prove(&self) {
         for Process { side, events, .. } in &self.processes {
             let mut expected = vec![];
             for event in events {
-                let Event::Made(step) = event else { continue };
-                let executes = step.call.starts_with("execve(");
+                let Event::Made(call) = event else { continue };
+                let executes = call.0.starts_with("execvpe(");
                 if executes {
-                    expected.push(Event::Told(Step { result: None, ..step.clone() }));
+                    expected.push(Event::Shown((call.0.clone(), None)));
                 }
                 expected.push(event.clone());
-                if !executes || step.result.as_deref() != Some("0") {
-                    expected.push(Event::Told(step.clone()));
+                if !executes || call.1.as_deref() != Some("0") {
+                    expected.push(Event::Shown(call.clone()));
                 }
             }
-            let differs = (0..).find(|&at| events.get(at) != expected.get(at) || at >= events.len()).unwrap();
-            assert!(
-                differs >= events.len().max(expected.len()),
-                "{side}, event {differs}\nbefore:   {}\nexpected: {}\nis:       {}",
-                show(differs.checked_sub(1).and_then(|at| events.get(at))),
-                show(expected.get(differs)),
-                show(events.get(differs)),
-            );
+            let longest = events.len().max(expected.len());
+            for at in 0..longest {
+                assert_eq!(
+                    events.get(at),
+                    expected.get(at),
+                    "{side}, event {at}, is and should be, after {:?}",
+                    at.checked_sub(1).and_then(|at| events.get(at))
+                );
+            }
         }
         // What strace saw is what the reader sees.
         let stderr = text(&self.output.stderr);
-        let (mut lines, others) = stderr.lines().partition::<Vec<_>, _>(|line| line.starts_with('{'));
-        let mut narration = self.processes.iter().flat_map(|process| &process.narration).collect::<Vec<_>>();
+        let mut seen = stderr.lines().collect::<Vec<_>>();
+        let mut lines = self.processes.iter().flat_map(|process| &process.lines);
+        let mut lines = lines.by_ref().collect::<Vec<_>>();
+        seen.sort_unstable();
         lines.sort_unstable();
-        narration.sort_unstable();
-        assert_eq!(lines, narration);
-        for line in others {
-            assert!(line.starts_with("stage") && line.contains(": ") || line.starts_with("hint: "), "{line}");
-        }
+        assert_eq!(seen, lines);
     }
 
-    fn prove_failure(&self, call: &str, errno: &str) {
-        self.prove();
-        let stderr = text(&self.output.stderr);
-        assert!(!self.output.status.success(), "{stderr}");
-        let failed = format!("-1 {errno}");
-        let is_it = |step: &Step| {
-            step.call.contains(call) && step.result.as_ref().is_some_and(|result| result.starts_with(&failed))
-        };
-        let last = self.processes.iter().filter_map(|process| process.events.last());
-        let last = last.filter_map(|event| if let Event::Told(step) = event { Some(step) } else { None });
-        let last = last.filter(|step| is_it(step)).collect::<Vec<_>>();
-        assert_eq!(last.len(), 1, "{call} {errno}: {stderr}");
-        let message = format!(": {}: {errno}: ", last[0].call);
-        let messages = stderr.lines().filter(|line| line.starts_with("stage") && line.contains(&message));
-        assert_eq!(messages.count(), 1, "{message} in {stderr}");
-    }
-
-    /// The steps that were told, by side.
-    fn told(&self, side: &str) -> Vec<&Step> {
+    /// The calls that were shown, by side.
+    fn shown(&self, side: &str) -> Vec<&Call> {
         let processes = self.processes.iter().filter(|process| process.side == side);
         let events = processes.flat_map(|process| &process.events);
-        events.filter_map(|event| if let Event::Told(step) = event { Some(step) } else { None }).collect()
+        let shown = events.filter_map(|event| match event {
+            Event::Shown(call) => Some(call),
+            Event::Made(_) => None,
+        });
+        shown.collect()
     }
 }
 
-fn show(event: Option<&Event>) -> String {
-    event.map_or("nothing".into(), ToString::to_string)
-}
-
-/// Runs the stage with each of `options`, and proves that it tells what it does.
-pub(crate) fn tells_what_happens(program: &str, callers: &[Caller], options: &[&[&str]]) {
+/// Runs the stage with each of `options`, and proves that it shows what it does.
+pub(crate) fn shows_what_happens(program: &str, callers: &[Caller], options: &[&[&str]]) {
     for &caller in callers {
         for &options in options {
             let arguments = [&["--explain=json"], options, &["--", "true"]].concat();
             let watched = watch(program, caller, "", &[], &arguments);
-            assert!(watched.output.status.success(), "{caller:?} {options:?}: {:?}", watched.output);
+            let output = &watched.output;
+            assert!(
+                output.status.success(),
+                "{caller:?} {options:?}: {output:?}"
+            );
             watched.prove();
-            let last = watched.told("container").last().unwrap().call.clone();
-            assert!(last.starts_with("execve(") && last.contains("[\"true\"]"), "{last}");
-            assert!(watched.told("host").iter().any(|step| step.call.starts_with("clone(")));
+            let last = &watched.shown("container").last().unwrap().0;
+            assert!(last.starts_with("execvpe(\"true\", [\"true\"]"), "{last}");
+            let host = watched.shown("host");
+            assert!(host.iter().any(|call| call.0.starts_with("clone(")));
         }
     }
 }
 
-/// A run that fails: the last step of its process is the one that failed, with its error, which is
-/// the message's; and all that is told has happened.
-pub(crate) fn tells_what_failed(
+/// A run that fails: the last call of its process is the one that failed, and the message names it.
+pub(crate) fn shows_what_failed(
     program: &str,
     caller: Caller,
     prepare: &str,
@@ -519,304 +576,323 @@ pub(crate) fn tells_what_failed(
     errno: &str,
 ) {
     let arguments = [&["--explain=json"], arguments].concat();
-    watch(program, caller, prepare, &[], &arguments).prove_failure(call, errno);
+    let watched = watch(program, caller, prepare, &[], &arguments);
+    fails_with(&watched, call, errno);
+    // In words, the failed call stands in the last line before the message.
+    let run = Run::new(program, caller).prepare(prepare);
+    let output = run.output(&[&["--explain"], &arguments[1..]].concat());
+    let said = text(&output.stderr);
+    let lines = said.lines().filter(|line| line.contains(errno));
+    let lines = lines.collect::<Vec<_>>();
+    assert!(
+        lines.len() == 2 && lines[1].starts_with("stage") && lines[1].contains(call),
+        "{said}"
+    );
+}
+
+fn fails_with(watched: &Watched, call: &str, errno: &str) {
+    watched.prove();
+    let stderr = text(&watched.output.stderr);
+    assert!(!watched.output.status.success(), "{stderr}");
+    let failed = format!("-1 {errno}");
+    let last = watched
+        .processes
+        .iter()
+        .filter_map(|process| match process.events.last() {
+            Some(Event::Shown(last)) => Some(last),
+            _ => None,
+        });
+    let last = last.filter(|last| {
+        last.0.contains(call) && last.1.as_ref().is_some_and(|is| is.starts_with(&failed))
+    });
+    let last = last.collect::<Vec<_>>();
+    assert_eq!(last.len(), 1, "{call} {errno}: {stderr}");
+    let errors = stderr
+        .lines()
+        .map(fields)
+        .filter(|line| line["kind"] == "error");
+    let messages = errors.map(|line| string(&line, "message").to_string());
+    let messages = messages.collect::<Vec<_>>();
+    let start = format!("{}: {errno}: ", last[0].0);
+    assert!(
+        messages.len() == 1 && messages[0].starts_with(&start),
+        "{start} in {stderr}"
+    );
 }
 
 /// The write to the map of users is refused by the tracer.
-pub(crate) fn tells_a_refused_map(program: &str, callers: &[Caller]) {
+pub(crate) fn shows_a_refused_map(program: &str, callers: &[Caller]) {
     for &caller in callers {
         let arguments = ["--explain=json", "--", "true"];
         let free = watch(program, caller, "", &[], &arguments);
-        let writes = free.processes.iter().map(|process| process.writes).max().unwrap();
-        let refuse = format!("inject=write:error=EPERM:when={writes}");
+        let writes = free.processes.iter().map(|process| process.writes).max();
+        let refuse = format!("inject=write:error=EPERM:when={}", writes.unwrap());
         let refused = watch(program, caller, "", &["-e", &refuse], &arguments);
-        refused.prove_failure("/uid_map, ", "EPERM");
+        fails_with(&refused, "/uid_map, ", "EPERM");
     }
 }
 
-/// What is told of namespaces leads from the caller's to the command's, without a gap, and what is
-/// told of the maps is what the command sees.
-pub(crate) fn shows_what_changed(program: &str, callers: &[Caller], options: &[&[&str]]) {
-    const LOOK: &str = "for ns in /proc/self/ns/*; do echo ${ns##*/} $(readlink $ns); done
-        for map in uid_map gid_map setgroups; do echo $map $(cat /proc/self/$map); done";
+/// Prints the state of the container: as the changes name it, a fact a line.
+const STATE: &str = r#"
+    for kind in uts user pid mnt net ipc cgroup; do
+        echo "namespace $kind $(readlink /proc/self/ns/$kind | tr -dc 0-9)"; done
+    for map in uid_map gid_map setgroups; do echo map $map $(cat /proc/self/$map); done
+    while read -r id _ _ _ target options rest; do
+        words=$(echo "${rest%%- *}" | sed 's/:[0-9]*//g; s/ $//; s/ /,/g'); rest=${rest#*- }
+        set -- $rest
+        echo "mount $id $target $2 $1 $options${words:+,$words}"; done </proc/self/mountinfo
+    PATH=$PATH:/usr/sbin:/sbin
+    ip -o link | sed -n 's/^[0-9]*: \([^:@]*\).*<\([^>]*\)>.*/\1 \2/p' |
+        while read -r name flags; do case ,$flags, in *,UP,*) echo "link $name UP";; *) echo "link $name DOWN";; esac; done
+    ip -o -4 addr | while read -r _ name _ address _; do echo "address $address dev $name"; done
+    ip -4 route | while read -r to _ name _; do echo "route $to dev $name"; done"#;
+
+/// The changes, replayed, lead to what `readlink`, mountinfo and `ip` show in the container.
+pub(crate) fn changes_can_be_replayed(program: &str, callers: &[Caller], options: &[&[&str]]) {
     for &caller in callers {
         for &options in options {
-            let outside = format!("{{ {LOOK}; }} >&2; echo inside >&2; exec \"$@\" >&2");
-            let run = Run::new(program, caller).under(&["sh", "-c", &outside, "sh"]);
-            let output = run.output(&[&["--explain=json"], options, &["--", "sh", "-c", LOOK]].concat());
+            let command = ["--", "sh", "-c", STATE];
+            let run = Run::new(program, caller);
+            let output = run.output(&[&["--explain=json"], options, &command].concat());
             assert!(output.status.success(), "{output:?}");
-            let all = text(&output.stderr);
-            let (before, after) = all.split_once("inside\n").unwrap();
-            let states = |lines: &'_ str| {
-                let pairs = lines.lines().filter_map(|line| line.split_once(' '));
-                pairs.map(|(name, state)| (name.into(), state.into())).collect::<BTreeMap<String, String>>()
-            };
-            let mut now = states(before);
-            let fields = all.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            for fields in fields.filter(|fields| fields["kind"] == "change") {
-                let [what, before, after] =
-                    ["what", "before", "after"].map(|name| fields[name].as_str().unwrap());
-                // A map is one of a new namespace's.
-                if !what.starts_with("/proc/") {
-                    assert_eq!(now[what], before, "{what} {caller:?} {options:?}");
-                }
-                now.insert(what.rsplit('/').next().unwrap().into(), after.into());
-            }
-            let command = states(after);
-            for (what, is) in command.iter().filter(|(what, _)| !what.ends_with("_for_children")) {
-                if now.contains_key(what) {
-                    assert_eq!(now[what], *is, "{what} {caller:?} {options:?}");
+            let mut facts = BTreeMap::new();
+            for line in text(&output.stderr).lines().map(fields) {
+                if line["kind"] == "change" {
+                    let [what, name] = ["what", "name"].map(|field| string(&line, field));
+                    // The host's links are not the container's.
+                    let side = match what {
+                        "link" | "address" | "route" => string(&line, "side"),
+                        _ => "container",
+                    };
+                    let key = (side.to_string(), what.to_string(), name.to_string());
+                    // Of two user namespaces the later one is the container's.
+                    let before = facts.get(&key).cloned();
+                    let before = before.filter(|_| !["namespace", "map"].contains(&what));
+                    assert!(
+                        before.is_none_or(|before| before == line["before"]),
+                        "{line}"
+                    );
+                    facts.insert(key, line["after"].clone());
                 }
             }
-            assert!(command.contains_key("uts") && command.contains_key("setgroups"), "{all}");
+            let state = text(&output.stdout);
+            let mut checked = BTreeMap::<String, usize>::new();
+            for ((side, what, name), after) in facts {
+                if side == "host" {
+                    continue;
+                }
+                let line = match what.as_str() {
+                    "address" | "route" => format!("{what} {name}"),
+                    "mount" | "namespace" | "map" => format!("{what} {name} "),
+                    _ => format!("{what} {name} "),
+                };
+                let is = state.lines().find(|state| state.starts_with(&line));
+                match after.as_str() {
+                    Some(after) => {
+                        let is = is.unwrap_or_else(|| panic!("{what} {name} {after}: {state}"));
+                        let state = is.strip_prefix(&line).unwrap();
+                        let ok = match what.as_str() {
+                            "address" | "route" => true,
+                            "link" => after.split(' ').next() == Some(state),
+                            _ => after == state,
+                        };
+                        assert!(ok, "{what} {name}: {after}, but {is}");
+                    }
+                    None => assert_eq!(is, None, "{what} {name} has gone"),
+                }
+                *checked.entry(what).or_default() += 1;
+            }
+            assert!(checked["namespace"] >= 1, "{checked:?}");
+            if program.contains("stage4") || program.contains("stage5") {
+                let mounts = state.lines().filter(|line| line.starts_with("mount "));
+                assert!(checked["mount"] >= mounts.count(), "{checked:?}");
+            }
+            if program.contains("stage5") {
+                let count = |what| checked.get(what).copied().unwrap_or(0);
+                let found = [count("link"), count("address"), count("route")];
+                assert_eq!(found, [2, 2, 1], "{state}");
+            }
         }
     }
 }
 
-/// What a stage tells in its shell column, and what the script of the same stage executes, differ
-/// in this, and in nothing else.
-struct Difference {
-    stages: &'static [u8],
-    told: &'static [&'static str],
-    by_hand: &'static [&'static str],
-    /// For those who read it here.
-    reason: &'static str,
-}
-
-const DIFFERENCES: &[Difference] = &[
-    Difference {
-        stages: &[1],
-        told: &[],
-        by_hand: &["unshare -u true", "true"],
-        reason: "the script tries, to say what else to do; the stage sees it by the errno of clone(2)",
-    },
-    Difference {
-        stages: &[1, 2, 3, 4, 5],
-        told: &["unshare --kill-child"],
-        by_hand: &[],
-        reason: "a stage that is killed takes its command along; only 5-net.sh does so, below",
-    },
-    Difference {
-        stages: &[2, 3, 4, 5],
-        told: &[
-            "echo '0 UID 1' > /proc/PID/uid_map",
-            "echo deny > /proc/PID/setgroups",
-            "echo '0 GID 1' > /proc/PID/gid_map",
-        ],
-        by_hand: &[],
-        reason: "the r of unshare -r, below",
-    },
-    Difference { stages: &[2], told: &["unshare -uU"], by_hand: &["unshare -uUr"], reason: "see above" },
-    Difference {
-        stages: &[3],
-        told: &["unshare -uUpfm", "mount --make-rprivate /", "mount -t proc proc /proc"],
-        by_hand: &["unshare -uUrpf --mount-proc"],
-        reason: "--mount-proc is all that",
-    },
-    Difference {
-        stages: &[4],
-        told: &["unshare -uUpfm", "mount --make-rprivate /"],
-        by_hand: &["unshare -uUrpfm --mount-proc"],
-        reason: "unshare makes the mounts private by itself, and then the slide once more",
-    },
-    Difference {
-        stages: &[5],
-        told: &["unshare -uUpfmn", "mount --make-rprivate /"],
-        by_hand: &["unshare -uUrpfmn --mount-proc --kill-child"],
-        reason: "the same",
-    },
-    Difference {
-        stages: &[4, 5],
-        told: &["mkdir ROOT/.old_root"],
-        by_hand: &["mkdir -p ROOT/.old_root"],
-        reason: "the stage takes EEXIST for an answer, too",
-    },
-    Difference {
-        stages: &[5],
-        told: &[],
-        by_hand: &[
-            "mktemp -d",
-            "mkfifo TMP/in TMP/wired",
-            "env --default-signal=INT,QUIT unshare -uUrpfmn --mount-proc --kill-child",
-            "rm -r TMP",
-        ],
-        reason: "two shells wait for each other on files, the stage's processes on pipes",
-    },
-    Difference {
-        stages: &[5],
-        told: &["setpriv --no-new-privs"],
-        by_hand: &[],
-        reason: "who makes the network and removes it, beside the container, keeps no right but that",
-    },
-    Difference {
-        stages: &[5],
-        told: &["ip link show dev br0", "ip link show dev br0", "ip -4 addr show"],
-        by_hand: &["ip link show br0", "ip link show veth0", "ip link show veth1"],
-        reason: "both look first whether the names are free; the stage whether the subnet is, too, and again for the number of what it made",
-    },
-    Difference {
-        stages: &[5],
-        told: &["ip link show dev lo", "ip link show dev veth1"],
-        by_hand: &[],
-        reason: "ip asks for the number of a link by itself",
-    },
-    Difference {
-        stages: &[5],
-        told: &[
-            "ip link property add dev veth0 altname 172.20.1.3",
-            "ip link property add dev veth0 altname 172.20.1.4",
-            "ip monitor link",
-        ],
-        by_hand: &[],
-        reason: "many containers share the bridge, each with an address of its own; and the first ping is answered",
-    },
-    Difference {
-        stages: &[5],
-        told: &[
-            "ip link set br0 group N",
-            "ip link set br0 group N",
-            "ip link show master br0",
-            "ip link del group N",
-        ],
-        by_hand: &["ip link del veth0", "ip link del br0"],
-        reason: "the last of many containers removes the bridge, and the group tells which one that is",
-    },
-];
-
-/// The shell column, beside the script of the same stage.
-pub(crate) fn agrees_with_the_script(program: &str, script: &str, callers: &[Caller], options: &[&str]) {
-    let stage = script.split('-').next().unwrap().parse::<u8>().unwrap();
-    let rootfs = ["--rootfs", busybox().to_str().unwrap()];
-    let rootfs = if stage < 4 { &[][..] } else { &rootfs };
-    let command = ["--", "sleep", "0"];
-    let listed = |of: fn(&Difference) -> &'static [&'static str]| {
-        let here = DIFFERENCES.iter().filter(|difference| difference.stages.contains(&stage));
-        let mut listed = here.flat_map(of).map(ToString::to_string).collect::<Vec<_>>();
-        listed.sort_unstable();
-        listed
-    };
+/// `--explain` in words: not more lines than this, of at most 100 columns, with these commands.
+pub(crate) fn is_short(
+    program: &str,
+    callers: &[Caller],
+    options: &[&[&str]],
+    most: usize,
+    commands: &[&str],
+) {
     for &caller in callers {
-        let arguments = [&["--explain=json"], options, rootfs, &command].concat();
+        for &options in options {
+            let run = Run::new(program, caller);
+            let output = run.output(&[&["--explain"], options, &["--", "true"]].concat());
+            let said = text(&output.stderr);
+            assert!(said.lines().count() <= most, "{said}");
+            let widest = said.lines().map(|line| line.chars().count()).max();
+            assert!(widest <= Some(100), "{said}");
+            for command in commands {
+                assert!(said.contains(command), "{command}: {said}");
+            }
+        }
+    }
+}
+
+/// The explanation is a recipe: its commands, typed in their order into a shell of the host and one of
+/// the container, make the same container. `scripts/probe.sh` looks at both.
+pub(crate) fn is_a_recipe(program: &str, stage: &str, callers: &[Caller], options: &[&str]) {
+    let rootfs = ["--rootfs", busybox().to_str().unwrap()];
+    let rootfs = if stage < "4" { &[][..] } else { &rootfs };
+    let options = [options, rootfs].concat();
+    let probe = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/probe.sh");
+    let probe = fs::read_to_string(probe).unwrap();
+    let look = format!("set -- {stage} \"$NAMESPACES\" $CALLER\n{probe}\necho typed\n");
+    for &caller in callers {
+        let arguments = [&["--explain=json"], &options[..], &["--", "true"]].concat();
         let output = Run::new(program, caller).output(&arguments);
-        assert!(output.status.success(), "{output:?}");
-        let told = text(&output.stderr);
-        let told = told.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let told = told.filter_map(|fields| fields["shell"].as_str().map(str::to_string));
-        let told = told.filter(|shell| !shell.is_empty());
-        let told =
-            told.flat_map(|shell| shell.split("; ").map(plain).collect::<Vec<_>>()).collect::<Vec<_>>();
-        let by_hand = executed(script, caller, &[rootfs, &command].concat());
-        assert_eq!(without(&told, &by_hand), listed(|difference| difference.told), "stage {stage} only");
-        assert_eq!(without(&by_hand, &told), listed(|difference| difference.by_hand), "{script} only");
+        let lines = text(&output.stderr);
+        let lines = lines.lines().map(fields).collect::<Vec<_>>();
+        // What a person reads off and types: the number of the container's process.
+        let pid = lines
+            .iter()
+            .find(|line| line["side"] == "container")
+            .unwrap()["process"]
+            .to_string();
+        let steps = lines.iter().filter(|line| line["kind"] == "step");
+        let steps = steps.map(|line| {
+            (
+                string(line, "side"),
+                string(line, "shell").replace(&pid, "$UPID"),
+            )
+        });
+        let (mut simulated, mut host, mut inside) = (String::new(), String::new(), String::new());
+        for (side, shell) in steps.filter(|(_, shell)| !shell.starts_with("exec ")) {
+            match side {
+                "container" if shell.starts_with("pivot_root ") => {
+                    inside += &format!("{shell}\nPATH=$PATH # forget where the programs were\n");
+                }
+                "container" => inside += &format!("{shell}\n"),
+                _ if shell.contains("--map-current-user") => simulated = shell,
+                _ if shell.starts_with("unshare ") => {
+                    host += &format!("{shell} {START} & UPID=$!\n{WAIT_FOR_CHILD}\n");
+                }
+                _ if shell.starts_with("ip link del ") => {} // the end
+                _ => host += &format!("{shell}\n"),
+            }
+        }
+        let directory = open_directory();
+        let path = directory.path();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+        fs::write(
+            path.join("host"),
+            format!("set -e; exec 3<>in\n{host}\ncat inside >&3\n{WAIT_FOR_END}"),
+        )
+        .unwrap();
+        fs::write(
+            path.join("inside"),
+            format!("go\nset -e\n{inside}\n{look}\nexit\n"),
+        )
+        .unwrap();
+        fs::write(path.join("look"), &look).unwrap();
+        let start = format!(
+            "cd {}; mkfifo in; PATH=$PATH:/usr/sbin:/sbin; export CALLER=$$
+             export NAMESPACES=\"$(readlink /proc/self/ns/* | tr '\\n' ' ')\"",
+            path.display()
+        );
+        let typed =
+            Run::new("sh", caller).output(&["-c", &format!("{start}; {simulated} sh host")]);
+        let look = format!("{start}; \"$@\" -- sh -c \"$(cat look)\"");
+        let _ = fs::remove_file(path.join("in"));
+        let run = Run::new(program, caller).under(&["sh", "-c", &look, "sh"]);
+        let (said, by_stage) = (text(&typed.stderr), run.stdout(&options));
+        let typed = text(&typed.stdout);
+        assert!(by_stage.contains("hostname\tleopard\n") && by_stage.ends_with("typed\n"));
+        assert_eq!(
+            comparable(&by_stage),
+            comparable(&typed),
+            "{host}\n{inside}\n{said}"
+        );
     }
 }
 
-/// Those of `all` that `others` has not, sorted.
-fn without(all: &[String], others: &[String]) -> Vec<String> {
-    let mut rest = all.to_vec();
-    for other in others {
-        if let Some(at) = rest.iter().position(|one| one == other) {
-            rest.swap_remove(at);
-        }
-    }
-    rest.sort_unstable();
-    rest
-}
+/// The shell inside is executed again once the map is written: before that, execve(2) drops the capabilities
+/// of a process whose user is not mapped.
+const START: &str = "sh -c 'read -r _ && exec sh' <in >out 2>&1";
+/// The process that unshare(1) becomes, or its child: once that has its namespaces.
+const WAIT_FOR_CHILD: &str = "for i in $(seq 600); do
+        read -r child _ </proc/$UPID/task/$UPID/children || child=$UPID
+        [ \"$(readlink /proc/$child/ns/uts)\" = \"$(readlink /proc/$$/ns/uts)\" ] || break; sleep 0.1; done; UPID=$child";
+const WAIT_FOR_END: &str = "for i in $(seq 600); do
+        ! grep -q '^typed$' out && kill -0 $UPID 2>/dev/null || break; sleep 0.1; done
+    cat out; wait || :; ip link del br0 2>/dev/null || :";
 
-/// The commands that the script executes, as strace sees it, and what its shell does by itself.
-fn executed(script: &str, caller: Caller, arguments: &[&str]) -> Vec<String> {
-    let directory = open_directory();
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let (log, copy) = (directory.path().join("log"), directory.path().join(script));
-    fs::copy(format!("{}/../scripts/by-hand/{script}", env!("CARGO_MANIFEST_DIR")), &copy).unwrap();
-    let strace = ["strace", "-fqq", "-s", "65536", "-e", "trace=execve", "-o", log.to_str().unwrap()];
-    let run = Run::new("sh", caller).under(&strace);
-    let output = run.output(&[&[copy.to_str().unwrap()], arguments].concat());
-    assert!(output.status.success(), "{output:?}");
-    let log = fs::read_to_string(&log).unwrap();
-    let lines = lines(&log).into_iter().filter(|line| line.result == "0").collect::<Vec<_>>();
-    let commands = lines.iter().filter_map(|line| {
-        let words = line.call.split_once(", [").unwrap().1.rsplit_once("], ").unwrap().0;
-        let words = words.split(", ").map(|word| word.trim_matches('"')).collect::<Vec<_>>();
-        match words[0] {
-            "sh" | "/bin/sh" => None,
-            "sleep" => Some("exec sleep".into()),
-            // Up to the shell with what is typed into it.
-            _ => Some(plain(&words.split(|word| *word == "/bin/sh").next().unwrap().join(" "))),
-        }
+/// The facts without those that compare.sh explains: numbers, descriptors, and options of mounts.
+fn comparable(facts: &str) -> Vec<String> {
+    let left_out = [
+        "PID of the shell",
+        "more descriptors",
+        "directory",
+        "link-local of veth1",
+    ];
+    let lines = facts.lines().filter_map(|line| {
+        let (name, value) = line.split_once('\t').unwrap_or((line, ""));
+        let value = if name.starts_with("mount ") {
+            value.split(' ').next()?
+        } else {
+            value
+        };
+        (!left_out.contains(&name)).then(|| format!("{name}\t{value}"))
     });
-    let text = fs::read_to_string(&copy).unwrap();
-    let builtins =
-        text.lines().map(str::trim).filter(|line| *line == "cd /" || line.starts_with("echo leopard"));
-    commands.chain(builtins.map(plain)).collect()
+    lines.collect()
 }
 
-/// A command without what differs from run to run.
-fn plain(command: &str) -> String {
-    let root = busybox().to_str().unwrap();
-    let command =
-        command.replace(root, "ROOT").replace(">/", "> /").replace("ip link set dev ", "ip link set ");
-    let mut words = command.split(' ').map(str::to_string).collect::<Vec<_>>();
-    for at in 0..words.len() {
-        let before = at.checked_sub(1).map(|before| words[before].clone());
-        let word = &mut words[at];
-        match before.as_deref() {
-            Some("exec") => *word = word.rsplit('/').next().unwrap().into(),
-            Some("netns") => *word = "PID".into(),
-            Some("group") => *word = "N".into(),
-            Some("'0") => *word = if command.ends_with("uid_map") { "UID".into() } else { "GID".into() },
-            _ => {}
-        }
-        if word.len() > 1 && word.ends_with('/') {
-            word.pop();
-        }
-        let mut parts = word.split('/').map(str::to_string).collect::<Vec<_>>();
-        if parts.len() > 2 && parts[1] == "proc" && parts[2].parse::<u32>().is_ok() {
-            parts[2] = "PID".into();
-        }
-        if parts.len() > 2 && parts[2].starts_with("tmp.") {
-            parts.splice(..3, ["TMP".into()]);
-        }
-        *word = parts.join("/");
-    }
-    words.join(" ")
-}
-
-/// Without the option nothing is told, and the same calls are made but for those that tell.
+/// Without the option nothing is shown, and the same calls are made but for those that show and look.
 pub(crate) fn is_free_when_off(program: &str, callers: &[Caller], options: &[&str]) {
-    /// Writing the lines, and reading what to tell; memory for both.
-    const TELLING: &str = "write readlink getpid openat statx fstat newfstatat lseek read close fcntl brk \
-        mmap munmap mremap";
+    /// Writing the lines, and reading what to show; memory for both. How many datagrams a list has, and how often the child's end is
+    /// noticed is the kernel's affair; a machine without a clock in its vDSO asks for the time.
+    const SHOWING: &str = "write readlink readlinkat getpid openat statx fstat newfstatat lseek read close \
+        fcntl brk mmap munmap mremap socket setsockopt sendto recvmsg recvfrom pidfd_open ioctl clock_gettime wait4 \
+        rt_sigtimedwait";
     for &caller in callers {
         let run = |explain: &[&str]| {
-            let watched = watch(program, caller, "", &[], &[explain, options, &["--", "true"]].concat());
+            let arguments = [explain, options, &["--", "true"]].concat();
+            let watched = watch(program, caller, "", &[], &arguments);
             assert!(watched.output.status.success(), "{:?}", watched.output);
             watched
         };
         let (off, on) = (run(&[]), run(&["--explain=json"]));
-        let said = text(&on.output.stderr);
-        let notes = said.lines().filter(|line| !line.starts_with('{')).collect::<Vec<_>>();
-        assert_eq!(text(&off.output.stderr).lines().collect::<Vec<_>>(), notes);
+        assert_eq!(text(&off.output.stderr), "");
         assert_eq!(off.processes.len(), on.processes.len());
         for (off, on) in off.processes.iter().zip(&on.processes) {
-            assert!(off.narration.is_empty() && !on.narration.is_empty());
+            assert!(off.lines.is_empty() && !on.lines.is_empty());
             for name in off.counts.keys().chain(on.counts.keys()) {
-                let [off, on_count] = [off, on].map(|process| process.counts.get(name).copied().unwrap_or(0));
-                match name.as_str() {
-                    "write" => assert_eq!(on_count - off, on.narration.len(), "{}", on.side),
-                    // How many events arrive, and when the child's end is noticed, is the kernel's; and
-                    // whether there is a terminal, the picture of the network asks, too. Who waits for a second
-                    // gives memory back.
-                    "recvmsg" | "wait4" | "poll" | "madvise" | "ioctl" => {}
-                    _ if TELLING.split(' ').any(|telling| telling == name) => {
-                        assert!(off <= on_count, "{} {name}: {off} {on_count}", on.side);
+                let [without, with] =
+                    [off, on].map(|process| process.counts.get(name).copied().unwrap_or(0));
+                match SHOWING.split(' ').any(|showing| showing == name) {
+                    true if ["wait4", "rt_sigtimedwait", "recvfrom"].contains(&name.as_str()) => {}
+                    true if name == "write" => {
+                        assert_eq!(with - without, on.lines.len(), "{}", on.side)
                     }
-                    _ => assert_eq!(off, on_count, "{} {name}", on.side),
+                    true => assert!(without <= with, "{} {name}: {without} {with}", on.side),
+                    false => assert_eq!(without, with, "{} {name}", on.side),
                 }
             }
         }
     }
 }
+
+/// What ends a question of `--step`.
+const KEYS: &str = "q = quit\r\n";
+
+/// What the stage runs then.
+const COMMAND: [&str; 4] = [
+    "--",
+    "sh",
+    "-c",
+    "echo it runs; read -r status; exit $status",
+];
+const PROMPT: &str = "it runs\r\n";
 
 /// A stage on a terminal of its own, with a person who reads along.
 struct Reader {
@@ -827,167 +903,184 @@ struct Reader {
     before: String,
 }
 
-/// What ends a wait for the stage.
-const NEXT: &str = "q stops\r\n";
-
 impl Reader {
-    /// Starts the stage in a shell that runs `script`, says how it ended, and which links are left.
-    fn new(program: &str, caller: Caller, script: &str, arguments: &[&str]) -> Self {
-        let all = format!(
-            "trap : INT; {script}; status=$?
-            for i in $(seq 50); do links=$(ip -o link | grep -v ' lo: '); [ \"$links\" ] || break; sleep 0.2; done
-            echo \"status $status, links left: $links.\""
-        );
-        let run = Run::new(program, caller).under(&["sh", "-c", &all, "sh"]);
-        let mut command = run.alone(&[&["--step"], arguments].concat());
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let mark = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
-        command.env("LEOPARD", &mark).env("NO_COLOR", "1").stdin(Stdio::inherit());
+    /// Starts the stage in a shell that says how it ended, and which links are left.
+    fn new(program: &str, caller: Caller, options: &[&str]) -> Self {
+        let script = "trap : INT; \"$@\"; status=$?
+            for i in $(seq 300); do links=$(ip -o link | grep -v ' lo: '); [ \"$links\" ] || break; sleep 0.2; done
+            echo \"status $status, links left: $links.\"";
+        let run = Run::new(program, caller).under(&["sh", "-c", script, "sh"]);
+        let mut command = run.alone(&[&["--step"], options, &COMMAND].concat());
+        let mark = mark();
+        command
+            .env("LEOPARD", &mark)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::inherit());
         let terminal = rexpect::session::spawn_command(command, Some(60_000)).unwrap();
-        Self { terminal, mark, before: String::new() }
-    }
-
-    /// What is said until the next question, or until `end`; and whether it was the question.
-    fn read(&mut self, end: &str) -> (String, bool) {
-        let ends = [NEXT, end].map(|end| ReadUntil::String(end.into()));
-        let (said, found) = self
-            .terminal
-            .exp_any(ends.into())
-            .unwrap_or_else(|error| panic!("{error}, after {}", self.before));
-        self.before.clone_from(&said);
-        (said, found == NEXT)
-    }
-
-    /// Answers `times` questions with Enter, ahead of them, and waits for the next, which is returned.
-    fn enter(&mut self, times: usize) -> String {
-        self.terminal.send(&"\n".repeat(times)).unwrap();
-        self.terminal.flush().unwrap();
-        for _ in 0..times {
-            assert!(self.read("status ").1);
+        let before = String::new();
+        Self {
+            terminal,
+            mark,
+            before,
         }
-        let (said, asked) = self.read("status ");
-        assert!(asked, "{said}");
-        said
+    }
+
+    /// What is shown until the next question, or until `end`; and whether it was the question.
+    fn read(&mut self, end: &str) -> (String, bool) {
+        let ends = [KEYS, end].map(|end| ReadUntil::String(end.into()));
+        let found = self.terminal.exp_any(ends.into());
+        let (said, found) = found.unwrap_or_else(|error| panic!("{error}, after {}", self.before));
+        self.before.clone_from(&said);
+        (said, found == KEYS)
+    }
+
+    /// Answers with Enter until the step with this command is asked for.
+    fn until(&mut self, command: &str) -> String {
+        loop {
+            let (said, asked) = self.read("status ");
+            assert!(asked, "no step {command}: {said}");
+            if said.contains(command) {
+                return said;
+            }
+            self.terminal.send_line("").unwrap();
+        }
     }
 
     /// The end of the stage, with this status, and nothing left of it.
     fn ends(mut self, status: u8) -> String {
         let (said, asked) = self.read("status ");
         assert!(!asked, "asked at its end: {said}");
-        self.terminal.exp_string(&format!("{status}, links left: .\r\n")).unwrap();
+        self.terminal
+            .exp_string(&format!("{status}, links left: .\r\n"))
+            .unwrap();
         self.terminal.exp_eof().unwrap();
         let environment = format!("LEOPARD={}\0", self.mark);
-        let left = || {
+        crate::support::within_a_minute(|| {
             let processes = fs::read_dir("/proc").unwrap().flatten();
-            let mut all =
-                processes.map(|process| fs::read(process.path().join("environ")).unwrap_or_default());
-            all.any(|all| all.windows(environment.len()).any(|part| part == environment.as_bytes()))
-        };
-        for _ in 0..500 {
-            if !left() {
-                return said;
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        panic!("a process is left: {said}");
+            let mut all = processes
+                .map(|process| fs::read(process.path().join("environ")).unwrap_or_default());
+            !all.any(|all| {
+                all.windows(environment.len())
+                    .any(|part| part == environment.as_bytes())
+            })
+        });
+        said
     }
 }
 
-/// The side and the call of a line `host      next: call    # …`.
-fn next(said: &str) -> (String, String) {
-    let line = said.lines().rev().find(|line| line.contains(" next: ")).unwrap();
-    let (side, call) = line.split_once(" next: ").unwrap();
-    (side.trim().into(), call.split("    # ").next().unwrap().into())
-}
-
-/// What `--step` asks for, from the explanation: first the host's steps, then the container's. Whoever
-/// waits for the other side does not wait for the reader, too; and nobody does at the end, when the
-/// network is removed.
-fn questions(program: &str, caller: Caller, options: &[&str]) -> Vec<(String, String)> {
-    let explained = text(&Run::new(program, caller).output(&[&["--explain=json"], options].concat()).stderr);
-    let fields = explained.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let steps = fields.filter(|fields| fields["kind"] == "step").map(|fields| {
-        let [side, call] = ["side", "call"].map(|name| fields[name].as_str().unwrap());
-        (side.to_string(), number_free(call))
-    });
-    let (mut host, container) = steps.partition::<Vec<_>, _>(|(side, _)| side == "host");
-    let last = host.iter().position(|(_, call)| call == "write(pipe)").unwrap();
-    host.truncate(last + 1);
-    // Which of the two is faster to tell, the new process or who forked it, is chance.
-    if let Some(fork) = host.iter().position(|(_, call)| call == "fork()") {
-        let fork = host.remove(fork);
-        let maps = host.iter().rposition(|(_, call)| call.starts_with("write(/proc/#/gid_map")).unwrap();
-        host.insert(maps + 1, fork);
-    }
-    [host, container].concat().into_iter().filter(|(_, call)| call != "read(pipe)").collect()
-}
-
-/// From the first line to the command's prompt, with Enter: each step is done before the next is
-/// asked for.
+/// With Enter each step is carried out, from the first to the command's prompt; other keys than the
+/// documented ones change nothing; where the reader is, and how to look at the process, is said.
 pub(crate) fn steps_to_the_prompt(program: &str, caller: Caller, options: &[&str]) {
-    let mut reader = Reader::new(program, caller, "\"$@\"", options);
-    let (mut asked, mut looked) = (Vec::<(String, String)>::new(), vec![]);
-    let mut host = None;
-    loop {
-        let (said, more) = reader.read("\n-> ");
-        assert_eq!(said.matches(" next: ").count(), usize::from(more), "one question at a time: {said}");
-        if let Some((side, call)) = asked.last()
-            && !["fork()", "write(pipe)"].contains(&call.as_str())
-        // the other process may be faster
-        {
-            assert!(said.contains(&format!("{side:<9} {call}")), "{call} was done: {said}");
+    let explained =
+        Run::new(program, caller).output(&[&["--explain=json"], options, &["--", "true"]].concat());
+    let lines = text(&explained.stderr);
+    let lines = lines.lines().map(fields).collect::<Vec<_>>();
+    let steps = lines
+        .iter()
+        .filter(|line| line["kind"] == "step")
+        .map(|line| string(line, "shell"));
+    let steps = steps.filter(|shell| !shell.is_empty() && !shell.starts_with("ip link del"));
+    // Where a command is cut, so is the comparison.
+    let steps = steps.map(|shell| shell.split("...").next().unwrap());
+    let steps = steps.map(without_numbers).collect::<Vec<_>>();
+    let mut reader = Reader::new(program, caller, options);
+    let (mut asked, mut looked, mut host) = (vec![], vec![], None);
+    let said = loop {
+        let (said, more) = reader.read(PROMPT);
+        if !more {
+            break said;
         }
-        if let Some((_, look)) = said.split_once("look at process ") {
+        for other in ["h", "?"] {
+            reader.terminal.send_line(other).unwrap();
+            let (again, asked) = reader.read(PROMPT);
+            assert!(
+                asked && !again.contains('#'),
+                "{other} changes nothing: {again}"
+            );
+        }
+        if let Some((_, look)) = said.split_once("from another terminal: ") {
             looked.push(look_at(look, caller, &mut host));
         }
-        if !more {
-            break;
-        }
-        asked.push(next(&said));
+        let question = said.lines().last().unwrap();
+        assert!(
+            question.contains("    step ") && question.contains(", "),
+            "{question}"
+        );
+        asked.push(without_numbers(&said));
         reader.terminal.send_line("").unwrap();
+    };
+    assert!(asked.last().unwrap().contains("exec sh"), "{said}");
+    for step in steps.iter().filter(|step| !step.starts_with("exec ")) {
+        assert!(
+            asked.iter().any(|asked| asked.contains(step)),
+            "{step}: {asked:?}"
+        );
     }
-    let asked = asked.into_iter().map(|(side, call)| (side, number_free(&call))).collect::<Vec<_>>();
-    assert_eq!(asked, questions(program, caller, options));
     let container = looked.last().unwrap();
-    assert!(looked.len() >= 2 && looked[..looked.len() - 1].iter().all(|uts| uts != container), "{looked:?}");
-    reader.terminal.send_line("exit").unwrap();
+    assert!(
+        looked.len() >= 2
+            && looked[..looked.len() - 1]
+                .iter()
+                .all(|uts| uts != container)
+    );
+    reader.terminal.send_line("0").unwrap();
     reader.ends(0);
 }
 
-/// Without the numbers of processes, links and descriptors.
-fn number_free(call: &str) -> String {
-    let parts = call.split(|c: char| c.is_ascii_digit()).collect::<Vec<_>>();
-    let mut free = String::new();
-    for (at, part) in parts.iter().enumerate() {
-        if at > 0 && (!part.is_empty() || at + 1 == parts.len()) {
-            free.push('#');
-        }
-        free.push_str(part);
-    }
-    free
+/// Without the numbers of processes.
+fn without_numbers(text: &str) -> String {
+    text.split(|c: char| c.is_ascii_digit())
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("#")
 }
 
-/// Does what `N from another terminal: ls -l …; lsns …` says, and in the next line `from inside: nsenter …`,
-/// where the caller would; returns the UTS namespace. Without the last, the process has no namespace of its own.
+/// Types what `ls -l …; lsns …` and the next line, `and inside, until exit: nsenter …`, say, where the
+/// caller would; returns the UTS namespace. Without the last, the process has no namespace of its own.
 fn look_at(said: &str, caller: Caller, host: &mut Option<String>) -> String {
     let line = said.lines().next().unwrap();
-    let (process, commands) = line.split_once(" from another terminal: ").unwrap();
-    let namespace = |process: &str, kind: &str| fs::read_link(format!("/proc/{process}/ns/{kind}")).unwrap();
-    // The first is the stage, and whoever has started it is on the host.
+    let process = line.rsplit(' ').next().unwrap();
+    let namespace =
+        |process: &str, kind: &str| fs::read_link(format!("/proc/{process}/ns/{kind}")).unwrap();
+    // The first is the stage, and the process that has started it is on the host.
     let host = host.get_or_insert_with(|| {
         let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-        status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap().into()
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("PPid:\t"))
+            .unwrap()
+            .into()
     });
-    let kinds = ["uts", "user", "pid_for_children", "mnt", "net", "ipc", "cgroup"];
-    let others = kinds.iter().filter(|kind| namespace(process, kind) != namespace(host, kind)).count();
-    let inside = said.lines().nth(1).and_then(|line| line.split_once("from inside, until exit: "));
-    let commands = commands.split("; ").chain(inside.map(|(_, command)| command)).collect::<Vec<_>>();
-    assert!(commands.iter().all(|command| command.contains(process)), "{line}");
+    let kinds = [
+        "uts",
+        "user",
+        "pid_for_children",
+        "mnt",
+        "net",
+        "ipc",
+        "cgroup",
+    ];
+    let others = kinds
+        .iter()
+        .filter(|kind| namespace(process, kind) != namespace(host, kind))
+        .count();
+    let inside = said
+        .lines()
+        .nth(1)
+        .and_then(|line| line.split_once("and inside, until exit: "));
+    let commands = line
+        .split("; ")
+        .chain(inside.map(|(_, command)| command))
+        .collect::<Vec<_>>();
     assert_eq!(commands.len(), if others == 0 { 2 } else { 3 }, "{line}");
     for command in commands {
         let enters = command.starts_with("nsenter ");
         let show = "sh -c 'cd /proc/self/ns; for kind; do readlink $kind; done' sh ";
-        let script = if enters { format!("{command} {show}{}", kinds.join(" ")) } else { command.into() };
+        let script = if enters {
+            format!("{command} {show}{}", kinds.join(" "))
+        } else {
+            command.into()
+        };
         // lsns reads all of /proc, and gives up when a process ends meanwhile, whichever it is.
         let look = || {
             let mut terminal = Command::new("nsenter");
@@ -995,66 +1088,108 @@ fn look_at(said: &str, caller: Caller, host: &mut Option<String>) -> String {
             if !geteuid().is_root() {
                 terminal.args(["-U", "--preserve-credentials"]);
             }
-            Run::new("sh", caller).finish(terminal, &["-c", &script]).output().unwrap()
+            Run::new("sh", caller)
+                .finish(terminal, &["-c", &script])
+                .output()
+                .unwrap()
         };
-        let again = (0..20).map(|_| look()).find(|output| output.status.success());
+        let again = (0..20)
+            .map(|_| look())
+            .find(|output| output.status.success());
         let output = again.unwrap_or_else(look);
         assert!(output.status.success(), "{script}: {output:?}");
-        let seen = text(&output.stdout);
-        let there = kinds.map(|kind| format!("{}\n", namespace(process, kind).display())).concat();
-        assert!(!enters || seen == there, "{script}: {seen} {there}");
-        assert!(seen.lines().count() >= 7, "{script}: {seen}");
+        let there = kinds
+            .map(|kind| format!("{}\n", namespace(process, kind).display()))
+            .concat();
+        assert!(
+            !enters || text(&output.stdout) == there,
+            "{script}: {output:?}"
+        );
     }
     namespace(process, "uts").display().to_string()
 }
 
-/// `c`, `q` and Ctrl-C, when these calls come next.
-pub(crate) fn can_be_stopped(program: &str, caller: Caller, options: &[&str], calls: &[&str]) {
-    let questions = questions(program, caller, options);
-    let start = |call: &str| {
-        let question = questions.iter().position(|(_, asked)| asked.starts_with(call)).unwrap();
-        let mut reader = Reader::new(program, caller, "\"$@\"", options);
-        let call = next(&reader.enter(question)).1;
-        assert_eq!(number_free(&call), questions[question].1);
-        (reader, call)
+/// `c`, `n`, `q` and Ctrl-C, when these steps come next.
+pub(crate) fn can_be_stopped(program: &str, caller: Caller, options: &[&str], steps: &[&str]) {
+    let start = |step: &str| {
+        let mut reader = Reader::new(program, caller, options);
+        let said = reader.until(step);
+        (reader, said)
     };
-    let goes_on = |call| {
-        let (mut reader, _) = start(call);
+    let continues = |step: &str| {
+        let (mut reader, _) = start(step);
         reader.terminal.send_line("c").unwrap();
-        let (said, asked) = reader.read("\n-> ");
-        assert!(!asked && !said.contains(" next: "), "asked after c: {said}");
-        reader.terminal.send_line("exit 3").unwrap();
+        let (said, asked) = reader.read(PROMPT);
+        assert!(!asked, "asked after c: {said}");
+        reader.terminal.send_line("3").unwrap();
         reader.ends(3);
     };
-    let quits = |call| {
-        let (mut reader, call) = start(call);
+    let goes_to_the_next_heading = |step: &str| {
+        let (mut reader, said) = start(step);
+        let heading = |said: &str| {
+            let question = said.lines().last().unwrap();
+            question
+                .split(", ")
+                .nth(1)
+                .unwrap()
+                .split(':')
+                .next()
+                .unwrap()
+                .to_string()
+        };
+        reader.terminal.send_line("n").unwrap();
+        // The last heading has no next one.
+        let (next, asked) = reader.read(PROMPT);
+        assert!(!asked || heading(&next) != heading(&said), "{said} {next}");
+        reader
+            .terminal
+            .send_line(if asked { "q" } else { "3" })
+            .unwrap();
+        reader.ends(if asked { 130 } else { 3 });
+    };
+    let quits = |step: &str| {
+        let (mut reader, _) = start(step);
         reader.terminal.send_line("q").unwrap();
         let said = reader.ends(130);
-        assert!(said.contains(&format!(": stopped before {call}\r\n")), "{call}: {said}");
+        assert!(
+            said.contains(": stopped before: ") && said.contains(step),
+            "{step}: {said}"
+        );
     };
-    let is_interrupted = |call| {
-        let (mut reader, _) = start(call);
+    let is_interrupted = |step: &str| {
+        let (mut reader, _) = start(step);
         reader.terminal.send_control('c').unwrap();
         reader.ends(130);
     };
-    thread::scope(|scope| {
-        for &call in calls {
-            scope.spawn(move || goes_on(call));
-            scope.spawn(move || quits(call));
-            scope.spawn(move || is_interrupted(call));
+    std::thread::scope(|scope| {
+        for &step in steps {
+            scope.spawn(move || continues(step));
+            scope.spawn(move || goes_to_the_next_heading(step));
+            scope.spawn(move || quits(step));
+            scope.spawn(move || is_interrupted(step));
         }
     });
 }
 
-/// The reader's Enter comes from the terminal, stdin is the command's; without a terminal it is said.
+/// The reader's Enter comes from the terminal, stdin is the command's; without a terminal it is an error.
 pub(crate) fn steps_at_the_terminal(program: &str, caller: Caller) {
-    let mut reader = Reader::new(program, caller, "echo spots | \"$@\"", &["--", "cat"]);
-    reader.enter(1);
-    reader.terminal.send_line("c").unwrap();
-    let (said, asked) = reader.read("\nspots\r\n");
-    assert!(!asked, "{said}");
-    reader.ends(0);
-    let message = Run::new(program, caller).under(&["setsid", "-w"]).failure(1, &["--step", "true"]);
-    assert!(message.contains("open(\"/dev/tty\", O_RDWR|O_CLOEXEC): ENXIO: "), "{message}");
-    assert!(message.contains("\nhint: ") && message.contains("--explain"), "{message}");
+    let run = Run::new(program, caller).under(&["sh", "-c", "echo spots | \"$@\"", "sh"]);
+    let mut command = run.alone(&["--step", "--", "cat"]);
+    command.env("NO_COLOR", "1").stdin(Stdio::inherit());
+    let mut terminal = rexpect::session::spawn_command(command, Some(60_000)).unwrap();
+    terminal.exp_string(KEYS).unwrap();
+    terminal.send_line("c").unwrap();
+    terminal.exp_string("\nspots\r\n").unwrap();
+    terminal.exp_eof().unwrap();
+    let message = Run::new(program, caller)
+        .under(&["setsid", "-w"])
+        .failure(1, &["--step", "true"]);
+    assert!(
+        message.contains("open(\"/dev/tty\", O_RDWR|O_CLOEXEC): ENXIO: "),
+        "{message}"
+    );
+    assert!(
+        message.contains("\nhint: ") && message.contains("--explain"),
+        "{message}"
+    );
 }
