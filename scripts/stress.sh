@@ -5,7 +5,7 @@
 #
 # Each run starts a container with --net host, in a network and PID namespace that play the host, and
 # sends SIGKILL to the stage, to the container's first process, to both, to any process inside, or to
-# the keeper of the network; while it starts, runs, or ends. Every other run has a neighbour on the same
+# the janitor of the network; while it starts, runs, or ends. Every other run has a neighbour on the same
 # bridge, which must go on undisturbed. What is left two seconds later is counted by kind; a bridge only
 # if the next run does not remove it.
 set -eu
@@ -45,7 +45,7 @@ processes() {
         esac
     done
 }
-child() { # child STAGE inside|outside: its container, or its keeper
+child() { # child STAGE inside|outside: its container, or its janitor
     read -r -a children <"/proc/$1/task/$1/children" || :
     for pid in "${children[@]}"; do
         space=$(readlink "/proc/$pid/ns/pid") || continue
@@ -79,7 +79,7 @@ for ((run = 1; run <= runs; run++)); do
     "$stage" --net host -- "${words[@]}" &
     victim=$!
     sleep "0.0$((RANDOM % 90 + 10))"
-    kinds=(stage container both inside keeper)
+    kinds=(stage container both inside janitor)
     aim=${kinds[RANDOM % 5]}
     aimed[$aim]=$((${aimed[$aim]-0} + 1))
     case $aim in
@@ -95,7 +95,7 @@ for ((run = 1; run <= runs; run++)); do
                 [[ " $known " = *" $pid "* ]] || { end "$pid"; break; }
             done
             ;;
-        keeper) end "$(child "$victim" outside)" ;;
+        janitor) end "$(child "$victim" outside)" ;;
     esac
     # What survives that is ended from outside.
     sleep 0.02
@@ -108,7 +108,7 @@ for ((run = 1; run <= runs; run++)); do
         waited=$(($(date +%s%3N) - begin))
         if [ -z "$(processes)" ] && [ "$(links)" = "$expected" ]; then break; fi
         ((waited < 2000)) || break
-        [ "$(links)" != br0 ] || [ "$aim" != keeper ] || break
+        [ "$(links)" != br0 ] || [ "$aim" != janitor ] || break
         sleep 0.01
     done
     ((waited <= longest)) || longest=$waited

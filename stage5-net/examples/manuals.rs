@@ -1,7 +1,10 @@
-//! Writes the manual pages of all stages, and completions for shells, from their command lines:
-//! `scripts/manuals.sh` installs them.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "only the command lines are used")]
-
+//! Writes a manual page for each stage into DIR/man1, by default `~/.local/share/man/man1`.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "only the command lines are used"
+)]
 #[path = "../../stage1-uts/src/main.rs"]
 mod stage1;
 #[path = "../../stage2-user/src/main.rs"]
@@ -13,39 +16,27 @@ mod stage4;
 #[path = "../src/main.rs"]
 mod stage5;
 
-use clap_complete::{Shell, generate_to};
 use common::cli::command;
-use std::{env, fs, io::Write, path::Path};
+use std::{env, path::PathBuf};
 
 fn main() {
-    let directory = env::args_os().nth(1).unwrap_or_else(|| "target/manuals".into());
-    let place = |name: &str| {
-        let path = Path::new(&directory).join(name);
-        fs::create_dir_all(&path).unwrap();
-        path
-    };
-    let stages = [
-        ("stage1-uts", command::<stage1::Args>()),
-        ("stage2-user", command::<stage2::Args>()),
-        ("stage3-pid", command::<stage3::Args>()),
-        ("stage4-mount", command::<stage4::Args>()),
-        ("stage5-net", command::<stage5::Args>()),
-    ];
-    let completions = [
-        (Shell::Bash, "bash-completion/completions"),
-        (Shell::Zsh, "zsh/site-functions"),
-        (Shell::Fish, "fish/vendor_completions.d"),
-    ];
-    for (name, command) in stages {
-        let mut command = command.name(name).bin_name(name);
-        for (shell, path) in completions {
-            generate_to(shell, &mut command, name, place(path)).unwrap();
-        }
-        let help = command.render_help().to_string();
-        let examples = help.split_once("Examples:\n").unwrap().1.split_once("\n\nUsage:").unwrap().0;
-        let mut page = vec![];
-        clap_mangen::Man::new(command).render(&mut page).unwrap();
-        write!(page, ".SH EXAMPLES\n.nf\n{examples}\n.fi\n").unwrap();
-        fs::write(place("man/man1").join(format!("{name}.1")), page).unwrap();
+    let default = || env::home_dir().unwrap().join(".local/share/man");
+    let man = env::args_os().nth(1).map_or_else(default, PathBuf::from);
+    std::fs::create_dir_all(man.join("man1")).unwrap();
+    let uts = command::<stage1::Args>().name("stage1-uts");
+    let user = command::<stage2::Args>().name("stage2-user");
+    let pid = command::<stage3::Args>().name("stage3-pid");
+    let mount = command::<stage4::Args>().name("stage4-mount");
+    for stage in [
+        uts,
+        user,
+        pid,
+        mount,
+        command::<stage5::Args>().name("stage5-net"),
+    ] {
+        clap_mangen::Man::new(stage)
+            .generate_to(man.join("man1"))
+            .unwrap();
     }
+    println!("export MANPATH={}:; man stage5-net", man.display());
 }
