@@ -115,8 +115,8 @@ done </proc/self/mountinfo
     fact "ping $address" "$REPLY"
 done
 
-# Left out: link-local addresses, which come from the random hardware address of a veth, and
-# M-DOWN, which ip(8) finds by looking for the index of a peer in the wrong namespace.
+# Of a link-local address only that there is one: it comes from the random hardware address of a
+# veth. Left out: M-DOWN, which ip(8) finds by looking for the index of a peer in the wrong namespace.
 if have ip; then
     ip -o link | while read -r _ name flags _ mtu _; do
         name=${name%:}
@@ -128,7 +128,7 @@ if have ip; then
     done
     ip -o addr | while read -r _ name family value; do
         case "$family $value" in
-            'inet6 fe80:'*) ;;
+            'inet6 fe80:'*) fact "link-local of $name" yes ;;
             inet*) value=${value%%\\*}; fact "address $name" "${value%% "$name"*}" ;;
         esac
     done
