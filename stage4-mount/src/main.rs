@@ -1,4 +1,4 @@
-//! # Stage 4: a root file system of its own
+//! # Stage 4: the root file system
 //!
 //! - Slide: *Mount Namespace*
 //! - By hand: `unshare -uUrpfm --mount-proc /bin/sh`, then the slide's steps; `scripts/by-hand/4-mount.sh`
@@ -6,57 +6,52 @@
 //! - New: the container's `/` is another directory, and the host's files are out of reach
 #![forbid(unsafe_code)]
 
-use common::process::{self, Command, Exit};
-use common::{CloneFlags, Result, cli, confine, idmap, mount, rootfs, uts};
-use std::{convert::Infallible, path::Path, path::PathBuf, process::ExitCode};
+use common::namespaces::{NEWNS, NEWPID, NEWUSER, NEWUTS};
+use common::process::{self, Exit};
+use common::{Command, Result, cli, confine, idmap, mount, rootfs, uts};
+use std::{convert::Infallible, process::ExitCode};
 
 /// A container with its own hostname, users, processes and root file system
 #[derive(clap::Parser)]
-#[command(version, before_help = "By hand: unshare -uUrpfm --mount-proc /bin/sh, then pivot_root")]
+#[command(
+    version,
+    before_help = "By hand: unshare -uUrpfm --mount-proc /bin/sh, then pivot_root"
+)]
 pub struct Args {
-    /// The hostname inside
-    #[arg(long, value_name = "NAME", default_value = "leopard", value_parser = uts::hostname)]
-    hostname: String,
-    /// Who the caller is inside: root or none
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
-    map: idmap::Map,
-    /// Of mounts: private, slave, shared or unchanged
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true, value_name = "KIND")]
-    propagation: mount::Propagation,
-    /// What becomes / [default: /tmp/rootfs, or else the host's programs]
-    #[arg(long, value_name = "DIR")]
-    rootfs: Option<PathBuf>,
+    #[command(flatten)]
+    uts: uts::Options,
+    #[command(flatten)]
+    idmap: idmap::Options,
+    #[command(flatten)]
+    mount: mount::Options,
+    #[command(flatten)]
+    rootfs: rootfs::Options,
     #[command(flatten)]
     command: Command,
 }
 
-/// The namespaces to unshare: the talk's `Cloneflags`.
-const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUTS
-    .union(CloneFlags::CLONE_NEWUSER)
-    .union(CloneFlags::CLONE_NEWPID)
-    .union(CloneFlags::CLONE_NEWNS);
-
-/// Outside: makes the container's process, and waits for its end.
+/// Outside: creates the container's process, and waits for its end.
 fn host(args: &Args) -> Result<Exit> {
-    let root = rootfs::find(args.rootfs.as_deref())?;
-    let child = process::clone(NAMESPACES, || container(args, &root))?;
-    idmap::map_root_user(&child, args.map)?;
-    confine::say_if_open();
+    let root = rootfs::find(&args.rootfs, &args.idmap)?;
+    let child = process::clone(NEWUTS | NEWUSER | NEWPID | NEWNS, || container(args, &root))?;
+    idmap::map_root_user(child.pid(), &args.idmap)?;
+    confine::warn_if_privileged();
     child.run()
 }
 
 /// Inside: what happens in the new namespaces, up to the command.
 fn container(args: &Args, root: &rootfs::Root) -> Result<Infallible> {
-    uts::sethostname(&args.hostname)?;
-    mount::propagation("/", args.propagation)?;
-    mount::propagation("/", mount::Propagation::Private)?;
-    let root = rootfs::bind(root)?;
-    mount::proc(&root.join("proc"))?;
-    let old_root = mount::pivot_root(&root, &rootfs::old_root(&root)?)?;
-    mount::chdir("/")?;
-    mount::tmpfs(Path::new("/tmp"))?;
-    rootfs::write(Path::new("/tmp/leopard.txt"), "leopard\n")?;
-    old_root.detach()?;
+    uts::sethostname(&args.uts)?;
+    mount::propagation(&args.mount)?;
+    mount::make_private("/")?; //                              mount --make-rprivate /
+    let new_root = rootfs::bind(root)?; //                     mount --rbind rootfs/ rootfs/
+    let put_old = rootfs::make_old_root(&new_root)?; //        mkdir -p rootfs/.old_root
+    mount::proc(new_root.join("proc"))?; //                    mount -t proc proc rootfs/proc
+    let old_root = mount::pivot_root(&new_root, &put_old)?; // pivot_root rootfs/ rootfs/.old_root
+    mount::chdir("/")?; //                                     cd /
+    mount::tmpfs("/tmp")?; //                                  mount -t tmpfs tmpfs /tmp
+    rootfs::write("/tmp/leopard.txt", "leopard\n")?; //        echo leopard > /tmp/leopard.txt
+    old_root.detach()?; //                                     umount -l /.old_root
     args.command.exec()
 }
 

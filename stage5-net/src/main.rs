@@ -1,4 +1,4 @@
-//! # Stage 5: a network of its own, the full container
+//! # Stage 5: the network, and with it the full container
 //!
 //! - Slide: *Network Namespace*
 //! - By hand: `unshare -uUrpfmn --mount-proc /bin/sh`, and a second terminal; `scripts/by-hand/5-net.sh`
@@ -6,29 +6,26 @@
 //! - New: a bridge on the host, and a pair of links that leads from it into the container
 #![forbid(unsafe_code)]
 
-use common::process::{self, Command, Exit};
-use common::{CloneFlags, Result, cli, confine, idmap, mount, network, rootfs, uts};
-use std::{convert::Infallible, path::Path, path::PathBuf, process::ExitCode};
+use common::namespaces::{NEWNET, NEWNS, NEWPID, NEWUSER, NEWUTS};
+use common::process::{self, Exit};
+use common::{Command, Result, cli, confine, idmap, mount, network, rootfs, terminal, uts};
+use std::{convert::Infallible, process::ExitCode};
 
-/// A container with its own hostname, users, processes, root file system and network
+/// A container with its own hostname, users, processes, root and network
 #[derive(clap::Parser)]
 #[command(
     version,
     before_help = "By hand: unshare -uUrpfmn --mount-proc /bin/sh, then pivot_root, brctl, ip"
 )]
 pub struct Args {
-    /// The hostname inside
-    #[arg(long, value_name = "NAME", default_value = "leopard", value_parser = uts::hostname)]
-    hostname: String,
-    /// Who the caller is inside: root or none
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
-    map: idmap::Map,
-    /// Of mounts: private, slave, shared or unchanged
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true, value_name = "KIND")]
-    propagation: mount::Propagation,
-    /// What becomes / [default: /tmp/rootfs, or else the host's programs]
-    #[arg(long, value_name = "DIR")]
-    rootfs: Option<PathBuf>,
+    #[command(flatten)]
+    uts: uts::Options,
+    #[command(flatten)]
+    idmap: idmap::Options,
+    #[command(flatten)]
+    mount: mount::Options,
+    #[command(flatten)]
+    rootfs: rootfs::Options,
     #[command(flatten)]
     network: network::Options,
     #[command(flatten)]
@@ -37,40 +34,61 @@ pub struct Args {
     command: Command,
 }
 
-/// The namespaces to unshare: the talk's `Cloneflags`.
-const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUTS
-    .union(CloneFlags::CLONE_NEWUSER)
-    .union(CloneFlags::CLONE_NEWPID)
-    .union(CloneFlags::CLONE_NEWNS)
-    .union(CloneFlags::CLONE_NEWNET);
-
-/// Outside: makes the container's process, and waits for its end.
+/// Outside: creates the container's process and its network, and waits for its end.
 fn host(args: &Args) -> Result<Exit> {
-    let root = rootfs::find(args.rootfs.as_deref())?;
-    let network = network::enter(&args.network)?;
-    let child = process::clone(NAMESPACES | args.confine.namespaces(), || container(args, &root, &network))?;
-    idmap::map_root_user(&child, args.map)?;
-    let _connection = network.connect(&child)?;
+    let root = rootfs::find(&args.rootfs, &args.idmap)?;
+    let net = network::open(&args.network)?; // the host's network, or one that simulates the host
+    let terminal = terminal::open_for(args.confine.is_bare())?;
+    let namespaces = NEWUTS | NEWUSER | NEWPID | NEWNS | NEWNET | args.confine.namespaces();
+    let child = process::clone(namespaces, || container(args, &root, &net, &terminal))?;
+    idmap::map_root_user(child.pid(), &args.idmap)?;
+
+    let br0 = net.add_bridge()?; //                  brctl addbr br0
+    net.add_address(&br0, net.bridge_addr)?; //      ip addr add 172.20.1.2/24 dev br0
+    net.set_up(&br0)?; //                            ip link set br0 up
+    let veth0 = net.add_veth(child.pid())?; //       ip link add veth0 type veth peer name veth1 netns $UPID
+    net.set_master(&veth0, &br0)?; //                ip link set veth0 master br0 (the slide's pings need it)
+    net.add_address(&veth0, net.host_addr)?; //      ip addr add 172.20.1.3/24 dev veth0
+    net.set_up(&veth0)?; //                          ip link set veth0 up
+    net.unlock(); // the next container may use the bridge
+
+    if args.command.is_interactive() {
+        net.picture(&child.nsenter()?);
+    }
     args.confine.supervisor()?;
-    child.run()
+    child.run_with(terminal) // at the end the janitor removes bridge and pair
 }
 
 /// Inside: what happens in the new namespaces, up to the command.
-fn container(args: &Args, root: &rootfs::Root, network: &network::Network) -> Result<Infallible> {
-    uts::sethostname(&args.hostname)?;
-    mount::propagation("/", args.propagation)?;
-    mount::propagation("/", mount::Propagation::Private)?;
-    let root = rootfs::bind(root)?;
-    args.confine.own_devices(&root)?;
-    mount::proc(&root.join("proc"))?;
-    args.confine.mask_proc(&root.join("proc"))?;
-    let old_root = mount::pivot_root(&root, &rootfs::old_root(&root)?)?;
-    mount::chdir("/")?;
-    mount::tmpfs(Path::new("/tmp"))?;
-    rootfs::write(Path::new("/tmp/leopard.txt"), "leopard\n")?;
-    old_root.detach()?;
-    network.up()?;
-    args.confine.drop_privileges()?;
+fn container(
+    args: &Args,
+    root: &rootfs::Root,
+    net: &network::Network,
+    terminal: &terminal::Terminal,
+) -> Result<Infallible> {
+    uts::sethostname(&args.uts)?;
+    mount::propagation(&args.mount)?;
+    mount::make_private("/")?; //                              mount --make-rprivate /
+    let new_root = rootfs::bind(root)?; //                     mount --rbind rootfs/ rootfs/
+    let put_old = rootfs::make_old_root(&new_root)?; //        mkdir -p rootfs/.old_root
+    mount::proc(new_root.join("proc"))?; //                    mount -t proc proc rootfs/proc
+    args.confine.mounts(root, &new_root)?; // before pivot_root: the devices are on the host
+    let old_root = mount::pivot_root(&new_root, &put_old)?; // pivot_root rootfs/ rootfs/.old_root
+    mount::chdir("/")?; //                                     cd /
+    mount::tmpfs("/tmp")?; //                                  mount -t tmpfs tmpfs /tmp
+    rootfs::write("/tmp/leopard.txt", "leopard\n")?; //        echo leopard > /tmp/leopard.txt
+    old_root.detach()?; //                                     umount -l /.old_root
+
+    let inside = net.inside()?;
+    inside.set_up(&inside.link("lo")?)?; //                ip link set dev lo up
+    let veth1 = inside.link("veth1")?;
+    inside.add_address(&veth1, net.container_addr)?; //    ip addr add 172.20.1.4/24 dev veth1
+    inside.no_ipv6(&veth1)?; //                            ip link set veth1 addrgenmode none
+    inside.set_up(&veth1)?; //                             ip link set veth1 up
+    net.wait_for_carrier(&inside)?; // so that the first ping is answered
+
+    terminal.enter()?; // needs the new /dev
+    args.confine.drop_privileges()?; // last: what is above needs them
     args.command.exec()
 }
 

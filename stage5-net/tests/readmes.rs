@@ -15,25 +15,30 @@
 //! `SNAPSHOTS=overwrite cargo test --test readmes` writes what was seen into the READMEs.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::unistd::geteuid;
 use regex::Regex;
-use rexpect::{reader::Options, session::PtySession};
+use rexpect::process::PtyProcess;
 use snapbox::{Assert, Redactions};
 use std::{
     env,
     fmt::Write as _,
-    fs,
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    os::fd::AsFd as _,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    thread::sleep,
     time::{Duration, Instant},
 };
+
+/// How long a command may take until the next prompt.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// What varies: its name, and where it stands.
-const VARIES: [(&str, &str); 13] = [
+const VARIES: [(&str, &str); 14] = [
     ("[PID]", r"\b(?P<redacted>7\d{3})\b"),
     ("[INODE]", r"\b(?P<redacted>402\d{7})\b"),
     ("[MAC]", r"\b(?P<redacted>(?:[0-9a-f]{2}:){5}[0-9a-f]{2})\b"),
@@ -41,15 +46,32 @@ const VARIES: [(&str, &str); 13] = [
     ("[TOTAL]", r", time (?P<redacted>\d+)ms"),
     ("[RTT]", r"(?:mdev|max) = (?P<redacted>[0-9./]+) ms"),
     // ps(1): %CPU %MEM VSZ RSS TTY STAT START TIME
-    ("[USAGE]", r"(?m)^\w+ +\d+ (?P<redacted> *\d+\.\d +\d+\.\d +\d+ +\d+ +\S+ +\S+ +\S+ +\d+:\d\d)"),
+    (
+        "[USAGE]",
+        r"(?m)^\w+ +\d+ (?P<redacted> *\d+\.\d +\d+\.\d +\d+ +\d+ +\S+ +\S+ +\S+ +\d+:\d\d)",
+    ),
     // ps -f: STIME TTY TIME
-    ("[START]", r"(?m)^\w+ +\d+ +\d+ +\d+ (?P<redacted>\d\d:\d\d \S+ +\d\d:\d\d:\d\d)"),
+    (
+        "[START]",
+        r"(?m)^\w+ +\d+ +\d+ +\d+ (?P<redacted>\d\d:\d\d \S+ +\d\d:\d\d:\d\d)",
+    ),
     ("[BRIDGE]", r"8000\.(?P<redacted>[0-9a-f]{12})"),
     // A link's number, which is a part of its group, too.
-    ("[LINK]", r"(?:@if|\bindex=|\bIFLA_MASTER=|1275068)(?P<redacted>\d+ *)"),
+    (
+        "[LINK]",
+        r"(?:@if|\bindex=|\bIFLA_MASTER=|1275)(?P<redacted>\d+ *)",
+    ),
     ("[VERSION]", r"(?m)^BusyBox (?P<redacted>v.*)$"),
+    // --explain in stage 4: the mounts of this machine.
+    (
+        "[MOUNTS]",
+        r"(?m)^container     mount (?:/ -> /\.old_root|-/\.old_root), (?P<redacted>.*)$",
+    ),
     ("[TTY]", r"(?P<redacted>pts/\d+)"),
-    ("[ROWS]", r"stage \d: (?P<redacted>\d+ same, \d+ explained), 0 different"),
+    (
+        "[ROWS]",
+        r"stage \d: (?P<redacted>\d+ same, \d+ explained), 0 different",
+    ),
 ];
 
 /// Makes what the README's reader has: see above. Then the host lives until its stdin is closed.
@@ -76,14 +98,31 @@ impl Host {
         let directory = tempfile::tempdir_in("/tmp").unwrap();
         prepare(directory.path());
         let mut command = Command::new("unshare");
-        command.args(["--uts", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"]);
+        command.args([
+            "--uts",
+            "--mount",
+            "--net",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--kill-child",
+        ]);
         command.args(["sh", "-c", HOST, "sh"]).arg(directory.path());
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut ready = [0; 6];
-        std::io::Read::read_exact(process.stdout.as_mut().unwrap(), &mut ready).unwrap();
+        let stdout = process.stdout.as_mut().unwrap();
+        stdout.read_exact(&mut ready).unwrap();
         let children = format!("/proc/{0}/task/{0}/children", process.id());
         let inside = fs::read_to_string(children).unwrap().trim().to_string();
-        Self { process, inside, _directory: directory }
+        Self {
+            process,
+            inside,
+            _directory: directory,
+        }
     }
 }
 
@@ -107,9 +146,13 @@ fn prepare(directory: &Path) {
     assert!(copied.unwrap().success());
 
     // The other stages are not this package's, so cargo may not have built them.
-    let built = Path::new(env!("CARGO_BIN_EXE_stage5-net")).parent().unwrap();
+    let built = Path::new(env!("CARGO_BIN_EXE_stage5-net"))
+        .parent()
+        .unwrap();
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(REPOSITORY);
+    cargo
+        .args(["build", "--quiet", "--workspace", "--bins"])
+        .current_dir(REPOSITORY);
     cargo.arg("--target-dir").arg(built.parent().unwrap());
     if built.ends_with("release") {
         cargo.arg("--release");
@@ -126,7 +169,10 @@ fn prepare(directory: &Path) {
         "passwd",
         "root:x:0:0::/root:/bin/sh\nyou:x:1000:1000::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
     );
-    write("group", "root:x:0:\nyou:x:1000:\nusers:x:100:you\nnogroup:x:65534:\n");
+    write(
+        "group",
+        "root:x:0:\nyou:x:1000:\nusers:x:100:you\nnogroup:x:65534:\n",
+    );
     write(
         "cargo",
         "#!/bin/sh\n[ \"$1\" != build ] || exit 0\n\
@@ -138,12 +184,21 @@ fn prepare(directory: &Path) {
 }
 
 fn stages() -> [&'static str; 5] {
-    ["stage1-uts", "stage2-user", "stage3-pid", "stage4-mount", "stage5-net"]
+    [
+        "stage1-uts",
+        "stage2-user",
+        "stage3-pid",
+        "stage4-mount",
+        "stage5-net",
+    ]
 }
 
 /// A shell at a terminal of the host.
 struct Terminal {
-    session: PtySession,
+    /// Dropped, it ends the shell.
+    _process: PtyProcess,
+    /// The master of the pseudo-terminal.
+    master: File,
     /// What it shows after its last line feed, when it waits.
     prompt: String,
 }
@@ -154,63 +209,106 @@ impl Terminal {
         command.args(["-t", &host.inside, "--mount", "--uts", "--net", "--pid"]);
         command.arg("--");
         if prompt == '$' {
-            command.args(["setpriv", "--reuid=1000", "--regid=1000", "--groups=1000,100", "--"]);
+            command.args([
+                "setpriv",
+                "--reuid=1000",
+                "--regid=1000",
+                "--groups=1000,100",
+                "--",
+            ]);
         }
-        let path =
-            "/mnt/target:/mnt/target/debug:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
-        let variables = [format!("PATH={path}"), "HOME=/tmp".into(), "TERM=dumb".into(), "LC_ALL=C".into()];
+        let path = "/mnt/target:/mnt/target/debug:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
+        let variables = [
+            format!("PATH={path}"),
+            "HOME=/tmp".into(),
+            "TERM=dumb".into(),
+            "LC_ALL=C".into(),
+            "NO_COLOR=1".into(),
+        ];
         command.args(["env", "-i"]).args(variables).args([
             "sh",
             "-c",
             "cd /mnt; stty echo; exec /bin/sh 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-",
         ]);
-        let options = Options::new().timeout_ms(Some(20_000)).strip_ansi_escape_codes(true);
-        let session = rexpect::session::spawn_with_options(command, options).unwrap();
-        let mut terminal = Self { session, prompt: String::new() };
-        terminal.prompt = terminal.until_prompt().unwrap_or_else(|seen| panic!("no prompt: {seen}"));
+        let process = PtyProcess::new(command).unwrap();
+        let mut terminal = Self {
+            master: process.get_file_handle().unwrap(),
+            _process: process,
+            prompt: String::new(),
+        };
+        terminal.prompt = terminal
+            .until_prompt()
+            .unwrap_or_else(|seen| panic!("no prompt: {seen}"));
         terminal
     }
 
     /// Types a line; returns what is shown until the next prompt.
     fn types(&mut self, line: &str) -> Result<String, String> {
-        self.session.send_line(line).unwrap();
+        writeln!(self.master, "{line}").unwrap();
         let seen = self.until_prompt()?;
         let (echo, rest) = seen.split_once('\n').ok_or(&*seen)?;
         if echo != line {
             return Err(seen);
         }
-        let (output, prompt) = rest.rsplit_once('\n').map_or(("", rest), |(all, last)| (all, last));
+        let (output, prompt) = rest
+            .rsplit_once('\n')
+            .map_or(("", rest), |(all, last)| (all, last));
         self.prompt = prompt.into();
-        Ok(if output.is_empty() && rest == prompt { String::new() } else { format!("{output}\n") })
+        Ok(if output.is_empty() && rest == prompt {
+            String::new()
+        } else {
+            format!("{output}\n")
+        })
     }
 
     /// Everything up to a prompt that nothing follows.
     fn until_prompt(&mut self) -> Result<String, String> {
         let prompt = Regex::new(r"(?:^|\n)(?:#|\$|->|>) $").unwrap();
-        let (mut seen, mut quiet) = (String::new(), 0);
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut seen = vec![];
+        let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            match self.session.try_read() {
-                Some('\r') => {}
-                Some(character) => {
-                    seen.push(character);
-                    quiet = 0;
-                }
-                None if quiet >= 10 && prompt.is_match(&seen) => return Ok(seen),
-                None => {
-                    quiet += 1;
-                    sleep(Duration::from_millis(2));
-                }
+            match self.read(&mut seen) {
+                Some(0) => break,
+                Some(_) => {}
+                None if prompt.is_match(&plain(&seen)) => return Ok(plain(&seen)),
+                None => {}
             }
         }
-        Err(seen)
+        Err(plain(&seen))
+    }
+
+    /// How many bytes are read; 0 at the end; `None` if there are none for a moment.
+    fn read(&mut self, seen: &mut Vec<u8>) -> Option<usize> {
+        let mut fds = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, 20_u8).unwrap() == 0 {
+            return None;
+        }
+        let mut buffer = [0; 4096];
+        // EIO: the last process with this terminal has ended.
+        let length = self.master.read(&mut buffer).unwrap_or(0);
+        seen.extend(&buffer[..length]);
+        Some(length)
     }
 
     /// Whether the shell that was started first is the one that is left, and ends.
     fn ends(mut self) -> bool {
-        self.session.send_line("exit").unwrap();
-        self.session.exp_eof().is_ok()
+        writeln!(self.master, "exit").unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if self.read(&mut vec![]) == Some(0) {
+                return true;
+            }
+        }
+        false
     }
+}
+
+/// What a terminal shows of these bytes, one line under the other.
+fn plain(bytes: &[u8]) -> String {
+    let control = Regex::new(r"\x1b\[[0-9;?]*[A-Za-z]|\r").unwrap();
+    control
+        .replace_all(&String::from_utf8_lossy(bytes), "")
+        .into_owned()
 }
 
 /// A fenced block.
@@ -251,24 +349,18 @@ fn blocks(text: &str) -> Vec<Block> {
 
 /// What is typed, after which prompt.
 fn typed(line: &str) -> Option<(&str, &str)> {
-    let prompt = ["# ", "$ ", "-> ", "> "].into_iter().find(|prompt| line.starts_with(prompt))?;
+    let prompt = ["# ", "$ ", "-> ", "> "]
+        .into_iter()
+        .find(|prompt| line.starts_with(prompt))?;
     Some((prompt, &line[prompt.len()..]))
 }
 
-/// The lines of host and container that --explain tells come from two processes at the same time:
-/// so the host's come first here. Its word to the child, which it tells when it has given it, may
-/// come even after what the command says.
+/// The lines of `--explain` come from processes that run at the same time, so here the host's come first.
 fn in_order(text: &str) -> String {
-    let mut lines = Vec::<&str>::new();
-    for line in text.lines() {
-        let before = lines.iter().rposition(|line| line.starts_with("host      "));
-        match before.filter(|_| line.starts_with("host      write(pipe)")) {
-            Some(before) => lines.insert(before + 1, line),
-            None => lines.push(line),
-        }
-    }
+    let mut lines = text.lines().collect::<Vec<_>>();
     let side = |line: &str| {
-        [line.starts_with("host      "), line.starts_with("container ")].iter().position(|is| *is)
+        let sides = ["host      ", "container "];
+        sides.iter().position(|side| line.starts_with(side))
     };
     for run in lines.chunk_by_mut(|a, b| side(a).is_some() && side(b).is_some()) {
         run.sort_by_key(|line| side(line));
@@ -279,7 +371,9 @@ fn in_order(text: &str) -> String {
 fn redactions() -> Redactions {
     let mut redactions = Redactions::new();
     for (name, pattern) in VARIES {
-        redactions.insert(name, Regex::new(pattern).unwrap()).unwrap();
+        redactions
+            .insert(name, Regex::new(pattern).unwrap())
+            .unwrap();
     }
     redactions
 }
@@ -292,7 +386,11 @@ fn transcript(block: &Block, terminal: &mut Terminal) -> String {
         match terminal.types(line) {
             Ok(output) => write!(seen, "{prompt}{line}\n{output}").unwrap(),
             Err(output) => {
-                write!(seen, "{prompt}{line}\n{output}\n(no prompt for 20 seconds)\n").unwrap();
+                write!(
+                    seen,
+                    "{prompt}{line}\n{output}\n(no prompt for 20 seconds)\n"
+                )
+                .unwrap();
                 break;
             }
         }
@@ -310,7 +408,12 @@ fn run(readme: &str) {
     if !geteuid().is_root() {
         // What another host would show differs in more than what varies: setgroups is denied there.
         assert!(env::var_os("CI").is_none(), "in CI the tests run as root");
-        eprintln!("NOT TRIED: {readme}: to make the host that it runs on takes root, for both of its users");
+        let file = env::var_os("NOT_TRIED").map(PathBuf::from);
+        let line = format!("{readme}\tits host needs root\n");
+        let append = |file| fs::File::options().append(true).create(true).open(file);
+        if let Some(file) = file {
+            std::io::Write::write_all(&mut append(file).unwrap(), line.as_bytes()).unwrap();
+        }
         return;
     }
     let path = PathBuf::from(REPOSITORY).join(readme);
@@ -319,23 +422,35 @@ fn run(readme: &str) {
     let (redactions, host) = (redactions(), Host::new());
     let (mut terminal, mut failures, mut rewritten) = (None::<Terminal>, String::new(), vec![]);
     let mut second = None;
-    for block in
-        blocks(&text).into_iter().filter(|block| block.words.first().is_some_and(|word| word == "console"))
+    for block in blocks(&text)
+        .into_iter()
+        .filter(|block| block.words.first().is_some_and(|word| word == "console"))
     {
         let place = format!("{readme}:{}", block.lines.0);
         let kind = block.words.get(1).map_or("", String::as_str);
         let prompt = block.text.chars().next().unwrap();
         if kind != "continued" {
-            let used = if kind == "second" { &mut second } else { &mut terminal };
+            let used = if kind == "second" {
+                &mut second
+            } else {
+                &mut terminal
+            };
             if let Some(used) = used.take() {
                 left_open(&place, used, &mut failures);
             }
             *used = Some(Terminal::new(&host, prompt));
         }
-        let used = if kind == "second" { &mut second } else { &mut terminal };
+        let used = if kind == "second" {
+            &mut second
+        } else {
+            &mut terminal
+        };
         let seen = transcript(&block, used.as_mut().unwrap());
-        let [actual, expected] = [&seen, &block.text].map(|text| redactions.redact(&in_order(text)));
-        let assert = Assert::new().normalize_paths(false).redact_with(redactions.clone());
+        let [actual, expected] =
+            [&seen, &block.text].map(|text| redactions.redact(&in_order(text)));
+        let assert = Assert::new()
+            .normalize_paths(false)
+            .redact_with(redactions.clone());
         if let Err(error) = assert.try_eq(Some(&place), actual.into(), expected.into()) {
             writeln!(failures, "{error}").unwrap();
             rewritten.push((block.lines, in_order(&seen)));
@@ -348,11 +463,15 @@ fn run(readme: &str) {
         let lines = text.lines().collect::<Vec<_>>();
         let (mut new, mut done) = (String::new(), 0);
         for ((first, last), seen) in rewritten {
-            lines[done..first].iter().for_each(|line| writeln!(new, "{line}").unwrap());
+            lines[done..first]
+                .iter()
+                .for_each(|line| writeln!(new, "{line}").unwrap());
             new.push_str(&seen);
             done = last;
         }
-        lines[done..].iter().for_each(|line| writeln!(new, "{line}").unwrap());
+        lines[done..]
+            .iter()
+            .for_each(|line| writeln!(new, "{line}").unwrap());
         fs::write(&path, new).unwrap();
     }
     assert!(failures.is_empty(), "{failures}");
@@ -388,12 +507,43 @@ fn stage5() {
     run("stage5-net/README.md");
 }
 
+/// The pages for readers.
+fn pages() -> Vec<String> {
+    let mut pages = stages().map(|stage| format!("{stage}/README.md")).to_vec();
+    pages.push("README.md".into());
+    let docs = fs::read_dir(Path::new(REPOSITORY).join("docs")).unwrap();
+    pages.extend(docs.map(|page| format!("docs/{}", page.unwrap().file_name().display())));
+    pages
+}
+
+/// Lines have at most 120 columns, except what programs print. The first page has at most 150 lines.
+#[test]
+fn pages_are_narrow_and_the_first_one_is_short() {
+    for page in pages() {
+        let text = fs::read_to_string(Path::new(REPOSITORY).join(&page)).unwrap();
+        let printed = blocks(&text);
+        let kernels = text.split("<!-- kernels: ").nth(1).unwrap_or_default();
+        for (at, line) in text.lines().enumerate() {
+            let is_printed = printed
+                .iter()
+                .any(|block| (block.lines.0..block.lines.1).contains(&at))
+                || kernels.contains(line);
+            let columns = line.chars().count();
+            assert!(
+                is_printed || columns <= 120,
+                "{page}:{}: {columns} columns",
+                at + 1
+            );
+        }
+        assert!(page != "README.md" || text.lines().count() <= 150);
+    }
+}
+
 /// A block that looks like a session and is not run says so, and why; a link leads somewhere.
 #[test]
 fn what_is_not_run_says_so() {
-    let readmes = stages().map(|stage| format!("{stage}/README.md")).into_iter().chain(["README.md".into()]);
-    let link = Regex::new(r#"(?:\]\(|src=")([^)#":]+)[)#"]"#).unwrap();
-    for readme in readmes {
+    let link = Regex::new(r#"(?m)(?:\]\(|src="|^\[\w+\]: )([^)#":\s]+)(?:[)#"]|$)"#).unwrap();
+    for readme in pages() {
         let path = Path::new(REPOSITORY).join(&readme);
         let text = fs::read_to_string(&path).unwrap();
         for block in blocks(&text) {
@@ -402,13 +552,27 @@ fn what_is_not_run_says_so() {
             match language {
                 "console" => {
                     let known = ["", "second", "continued"];
-                    assert!(known.contains(&block.words.get(1).map_or("", String::as_str)), "{place}");
-                    assert!(block.text.lines().next().is_some_and(|line| typed(line).is_some()), "{place}");
+                    assert!(
+                        known.contains(&block.words.get(1).map_or("", String::as_str)),
+                        "{place}"
+                    );
+                    assert!(
+                        block
+                            .text
+                            .lines()
+                            .next()
+                            .is_some_and(|line| typed(line).is_some()),
+                        "{place}"
+                    );
                 }
                 "diff" | "rust" => {}
                 "text" | "sh" => {
-                    let session = language == "sh" || block.text.lines().any(|line| typed(line).is_some());
-                    assert!(!session || block.above.contains("Not run"), "{place}: run it, or say why not");
+                    let session =
+                        language == "sh" || block.text.lines().any(|line| typed(line).is_some());
+                    assert!(
+                        !session || block.above.contains("Not run"),
+                        "{place}: run it, or say why not"
+                    );
                 }
                 _ => panic!("{place}: what is '{language}'?"),
             }
