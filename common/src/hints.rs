@@ -182,8 +182,8 @@ pub(crate) fn mount_proc(error: Error, target: &Path) -> Error {
 }
 
 pub(crate) fn mount_setattr(error: Error) -> Error {
-    let hint = "read-only mounts need Linux 5.12: stage4-mount works with --rootfs, stage5-net with \
-                --rootfs and --bare";
+    let hint = "read-only mounts need Linux 5.12 or newer: stage4-mount works with --rootfs, \
+                stage5-net with --rootfs and --bare";
     error.hint_on(Errno::ENOSYS, hint)
 }
 

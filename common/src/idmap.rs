@@ -30,7 +30,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Fails for a map that does not fit a container with files of its own.
+    /// Fails without a map: nobody inside could own a file.
     pub(crate) fn must_map_root(&self) -> Result<()> {
         if self.map == Map::Root {
             return Ok(());
@@ -74,7 +74,7 @@ impl Outer {
     }
 }
 
-/// Writes the three files, each as a step of its own, or as part of a step.
+/// Writes the three files, each as a separate step, or within one step.
 fn write_maps(process: Pid, outer: Outer, [uid, gid]: [u32; 2], are_steps: bool) -> Result<()> {
     let (users, groups) = (
         format!("{uid} {} 1", outer.0),

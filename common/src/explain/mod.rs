@@ -89,7 +89,8 @@ pub(crate) fn heading(text: &'static str) {
 }
 
 /// A step: the shell command that does the same (empty if there is none), what it changes, and the
-/// calls that carry it out. With `--step` it waits for the reader first, who may quit.
+/// calls that carry it out. With `--step` it waits for the reader first, and fails if
+/// the reader quits.
 pub(crate) fn step<T>(
     shell: impl Display,
     does: &str,

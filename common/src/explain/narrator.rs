@@ -71,7 +71,7 @@ impl Narrator {
         }
     }
 
-    /// Shows a step, and waits for the reader, who may quit.
+    /// Shows a step, and waits for the reader. Fails if the reader quits.
     pub(super) fn step(&mut self, shell: &str, does: &str) -> Result<()> {
         self.step += 1;
         if self.format == Format::Json {
