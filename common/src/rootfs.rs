@@ -81,7 +81,8 @@ pub fn find(options: &Options, idmap: &idmap::Options) -> Result<Root> {
         return Err(Error::input("--rootfs /: that is the host's own root")
             .hint("without --rootfs the stage uses the host's programs, read-only"));
     }
-    if !path.is_dir() {
+    let found = fs::metadata(&path).map_err(failed(format!("stat({path:?})")))?;
+    if !found.is_dir() {
         let text = format!("open({path:?}, O_DIRECTORY)");
         return Err(hint(Error::new(text, Errno::ENOTDIR)));
     }

@@ -18,7 +18,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, chdir, pipe2, setsid, write};
 use std::os::fd::OwnedFd;
-use std::{fs::File, io};
+use std::{fs::File, io::Read};
 
 /// The stage's end. Dropped, the janitor removes everything, and is waited for.
 pub(super) struct Janitor {
@@ -76,7 +76,14 @@ fn settle(names: &OwnedFd) -> Result<()> {
 /// Reads until the stage has ended, and removes what it has named. Nobody else would, so what fails for
 /// a passing reason, such as too little memory, is tried again.
 fn clean_up(names: OwnedFd) -> Result<()> {
-    let names = io::read_to_string(File::from(names)).map_err(failed("read(pipe)"))?;
+    let (mut pipe, mut bytes, mut failures) = (File::from(names), Vec::new(), 0);
+    while let Err(error) = pipe.read_to_end(&mut bytes) {
+        failures += 1;
+        if failures == 3 {
+            return Err(failed("read(pipe)")(error));
+        }
+    }
+    let names = String::from_utf8_lossy(&bytes);
     for (group, bridge) in names.lines().filter_map(|line| line.split_once(' ')) {
         let Ok(group) = group.parse() else { continue };
         let remove = || remove_links(group, bridge);
