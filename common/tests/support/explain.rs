@@ -861,24 +861,32 @@ pub(crate) fn is_free_when_off(program: &str, callers: &[Caller], options: &[&st
             assert!(watched.output.status.success(), "{:?}", watched.output);
             watched
         };
-        let (off, on) = (run(&[]), run(&["--explain=json"]));
-        assert_eq!(text(&off.output.stderr), "");
-        assert_eq!(off.processes.len(), on.processes.len());
-        for (off, on) in off.processes.iter().zip(&on.processes) {
-            assert!(off.lines.is_empty() && !on.lines.is_empty());
-            for name in off.counts.keys().chain(on.counts.keys()) {
-                let [without, with] =
-                    [off, on].map(|process| process.counts.get(name).copied().unwrap_or(0));
-                match SHOWING.split(' ').any(|showing| showing == name) {
-                    true if ["wait4", "rt_sigtimedwait", "recvfrom"].contains(&name.as_str()) => {}
-                    true if name == "write" => {
-                        assert_eq!(with - without, on.lines.len(), "{}", on.side)
+        // What a call costs when it is interrupted differs from run to run; what the option costs does not.
+        let differences = || {
+            let (off, on) = (run(&[]), run(&["--explain=json"]));
+            assert_eq!(text(&off.output.stderr), "");
+            assert_eq!(off.processes.len(), on.processes.len());
+            let mut differences = vec![];
+            for (off, on) in off.processes.iter().zip(&on.processes) {
+                assert!(off.lines.is_empty() && !on.lines.is_empty());
+                for name in off.counts.keys().chain(on.counts.keys()) {
+                    let count = |process: &Process| process.counts.get(name).copied().unwrap_or(0);
+                    let (without, with) = (count(off), count(on));
+                    let is_fine = match name.as_str() {
+                        "wait4" | "rt_sigtimedwait" | "recvfrom" => true,
+                        "write" => with == without + on.lines.len(),
+                        _ if SHOWING.split(' ').any(|showing| showing == name) => without <= with,
+                        _ => without == with,
+                    };
+                    if !is_fine {
+                        differences.push(format!("{} {name}: {without} {with}", on.side));
                     }
-                    true => assert!(without <= with, "{} {name}: {without} {with}", on.side),
-                    false => assert_eq!(without, with, "{} {name}", on.side),
                 }
             }
-        }
+            differences
+        };
+        let tries = [(); 3].map(|()| differences());
+        assert!(tries.iter().any(Vec::is_empty), "{tries:?}");
     }
 }
 
