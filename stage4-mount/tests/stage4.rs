@@ -274,6 +274,25 @@ fn roots_that_cannot_be() {
     }
 }
 
+/// What the kernel says in an initial ramfs, or of a root that is no mount point; here a tracer plays it.
+#[test]
+fn says_why_the_root_cannot_be_changed() {
+    for caller in callers() {
+        for (errno, hint) in [
+            ("EINVAL", "\nhint: the kernel cannot move the initial ramfs"),
+            ("EBUSY", "\nhint: \"/tmp\" is not a mount point"),
+        ] {
+            let refuse = format!("inject=pivot_root:error={errno}");
+            let strace = ["strace", "-fqq", "-o", "/dev/null", "-e", &refuse];
+            let message = Run::new(STAGE, caller).under(&strace).failure(1, &["true"]);
+            assert!(
+                message.contains(&format!("): {errno}: ")) && message.contains(hint),
+                "{message}"
+            );
+        }
+    }
+}
+
 #[test]
 fn the_root_is_not_changed() {
     let list = || Command::new("find").arg(busybox()).output().unwrap().stdout;

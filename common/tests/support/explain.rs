@@ -12,7 +12,7 @@
     reason = "tests"
 )]
 
-use crate::support::{Caller, Run, USER, busybox, mark, open_directory, reachable, text};
+use crate::support::{Caller, GROUP, Run, USER, busybox, mark, open_directory, reachable, text};
 use netlink_packet_core::{NetlinkBuffer, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -22,7 +22,10 @@ use netlink_packet_route::{
         LinkMessage,
     },
 };
-use nix::unistd::geteuid;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, geteuid},
+};
 use rexpect::{ReadUntil, session::PtySession};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -67,11 +70,8 @@ fn watch(
     arguments: &[&str],
 ) -> Watched {
     let directory = open_directory();
-    let (log, stage, user) = (
-        directory.path().join("log"),
-        reachable(program),
-        USER.to_string(),
-    );
+    let (log, stage) = (directory.path().join("log"), reachable(program));
+    let (user, group) = (USER.to_string(), GROUP.to_string());
     let (log, stage) = (log.to_str().unwrap(), stage.to_str().unwrap());
     let strace = ["-fqq", "-s", "65536", "-e", "write=all", "-o", log];
     // Inside of strace, not outside: an ordinary user cannot trace a process that is not dumpable.
@@ -83,7 +83,7 @@ fn watch(
             "--reuid",
             &user,
             "--regid",
-            &user,
+            &group,
             "--clear-groups",
             "--",
         ],
@@ -1177,6 +1177,23 @@ pub(crate) fn can_be_stopped(program: &str, caller: Caller, options: &[&str], st
             scope.spawn(move || is_interrupted(step));
         }
     });
+}
+
+/// A container's process that is killed before its start is the cause of what fails then: one message, not two.
+pub(crate) fn says_that_the_child_was_killed(program: &str, caller: Caller, options: &[&str]) {
+    let mut reader = Reader::new(program, caller, options);
+    let said = reader.until(" netns ");
+    let (_, child) = said.split_once(" netns ").unwrap();
+    let child = child.split_whitespace().next().unwrap().parse().unwrap();
+    kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
+    reader.terminal.send_line("c").unwrap();
+    let said = reader.ends(1);
+    let lines = said.lines().filter(|line| line.starts_with("stage"));
+    let lines = lines.collect::<Vec<_>>();
+    assert!(
+        lines.len() == 1 && lines[0].ends_with(": the child was killed by SIGKILL"),
+        "{said}"
+    );
 }
 
 /// The reader's Enter comes from the terminal, stdin is the command's; without a terminal it is an error.

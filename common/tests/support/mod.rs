@@ -41,6 +41,8 @@ pub(crate) enum Caller {
 
 /// The id of an ordinary user who need not have an account.
 pub(crate) const USER: u32 = 65533;
+/// The user's group. Its number is another one, so that a mix-up of the two shows.
+pub(crate) const GROUP: u32 = 65532;
 
 /// The callers that can be had: both if the tests run as root.
 pub(crate) fn callers() -> Vec<Caller> {
@@ -195,14 +197,14 @@ impl Run {
     pub(crate) fn finish(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.env_remove("PS1").current_dir("/");
         if self.caller == Caller::User {
-            let user = USER.to_string();
+            let (user, group) = (USER.to_string(), GROUP.to_string());
             match geteuid().is_root() {
                 true => command.args([
                     "setpriv",
                     "--reuid",
                     &user,
                     "--regid",
-                    &user,
+                    &group,
                     "--clear-groups",
                     "--",
                 ]),
@@ -305,10 +307,11 @@ pub(crate) fn runs_its_command(program: &str, callers: &[Caller], options: &[&st
             "{message}"
         );
 
-        // A shell with the talk's prompt if there is no command; the environment is kept.
+        // A shell with the talk's prompt, and no other, if there is no command; the environment is kept.
         let mut shell = run.command(options);
         shell
             .env("LEOPARD", "spots")
+            .env("PS1", "outside")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut shell = shell.spawn().unwrap();
@@ -316,11 +319,11 @@ pub(crate) fn runs_its_command(program: &str, callers: &[Caller], options: &[&st
             .stdin
             .take()
             .unwrap()
-            .write_all(b"echo \"$0|$PS1|$LEOPARD\"\n")
+            .write_all(b"echo \"$0|$PS1|$LEOPARD\"; tr '\\0' '\\n' </proc/$$/environ | grep PS1\n")
             .unwrap();
         assert_eq!(
             text(&shell.wait_with_output().unwrap().stdout),
-            "/bin/sh|-> |spots\n"
+            "/bin/sh|-> |spots\nPS1=-> \n"
         );
 
         // No descriptor but 0, 1 and 2: the test's own 7 must not arrive.
@@ -515,6 +518,13 @@ pub(crate) fn state(process: Pid) -> Option<char> {
     stat.rsplit(") ").next()?.chars().next()
 }
 
+/// A number in proc_pid_status(5).
+pub(crate) fn in_status(process: Pid, field: &str, radix: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let number = status.lines().find_map(|line| line.strip_prefix(field))?;
+    u64::from_str_radix(number.trim(), radix).ok()
+}
+
 /// A shell with the stage in it at a terminal, and in that the command.
 pub(crate) fn at_a_terminal(run: &Run, arguments: &[&str]) -> PtySession {
     let mut command = run.alone(arguments);
@@ -549,7 +559,12 @@ pub(crate) fn controls_jobs(program: &str, callers: &[Caller], options: &[&str])
 }
 
 /// A bash outside, with job control.
-fn job_of_bash(program: &str, caller: Caller, script: &str, words: &[&str]) -> PtySession {
+pub(crate) fn job_of_bash(
+    program: &str,
+    caller: Caller,
+    script: &str,
+    words: &[&str],
+) -> PtySession {
     let run =
         Run::new(program, caller).under(&["bash", "--norc", "--noprofile", "-ic", script, "bash"]);
     at_a_terminal(&run, words)
@@ -574,19 +589,21 @@ pub(crate) fn stops_with_its_command(program: &str, callers: &[Caller]) {
 pub(crate) fn goes_on_when_only_the_command_is_stopped(program: &str, callers: &[Caller]) {
     for &caller in callers {
         let mark = mark();
-        let mut stage = Run::new(program, caller)
-            .alone(&["--", "sleep", &mark])
-            .spawn()
-            .unwrap();
+        // In the foreground of a terminal, but no job: this shell has no job control.
+        let around = ["sh", "-c", "\"$@\"; echo status $?", "sh"];
+        let run = Run::new(program, caller).under(&around);
+        let mut terminal = at_a_terminal(&run, &["--", "sleep", &mark]);
         within_a_minute(|| !running(&mark).is_empty());
         let sleep = running(&mark)[0];
+        let stage = Pid::from_raw(in_status(sleep, "PPid:", 10).unwrap().try_into().unwrap());
         kill(sleep, Signal::SIGSTOP).unwrap();
         within_a_minute(|| state(sleep) == Some('T'));
-        let stage_pid = Pid::from_raw(stage.id().cast_signed());
-        kill(sleep, Signal::SIGCONT).unwrap();
+        // It has taken its SIGCHLD, and waits again.
+        let is_pending = || in_status(stage, "ShdPnd:", 16).unwrap() >> 16 & 1 == 1;
+        within_a_minute(|| !is_pending() && matches!(state(stage), Some('S' | 'T')));
+        assert_eq!(state(stage), Some('S'), "{caller:?}");
         kill(sleep, Signal::SIGKILL).unwrap();
-        within_a_minute(|| state(stage_pid).is_none_or(|state| state == 'Z'));
-        assert_eq!(stage.wait().unwrap().signal(), Some(Signal::SIGKILL as i32));
+        terminal.exp_string("status 137\r\n").unwrap();
     }
 }
 
