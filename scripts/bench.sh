@@ -134,7 +134,7 @@ weigh() {
         # shellcheck disable=SC2086 # a list of words
         LC_ALL=C.UTF-8 $line </dev/null >log 2>&1 &
         until pgrep -x sleep >pid; do [ -e /proc/$! ] || { cat log >&2; fail "$line"; }; done
-        sleep 1.3 # until the others have nothing to do but wait
+        [ "$mode" = quick ] || sleep 1.3 # until the others have nothing to do but wait
         for pid in $(ps -e -o pid=); do
             if ! grep -qw "$pid" before pid && [ -e "/proc/$pid/exe" ]; then
                 awk -v row="$1	$name" '$1 == "Rss:" { rss = $2 } $1 == "Private_Dirty:" { dirty = $2 }
