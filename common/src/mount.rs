@@ -117,7 +117,7 @@ pub fn tmpfs(target: impl AsRef<Path>) -> Result<()> {
         .map_err(|error| hints::no_directory(error, target))
 }
 
-/// mount(2) of a tmpfs, without a step of its own.
+/// mount(2) of a tmpfs. The caller says which step it belongs to.
 pub(crate) fn mount_tmpfs(target: &Path, options: Option<&str>) -> Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount("tmpfs", target, Some("tmpfs"), flags, options)

@@ -106,7 +106,7 @@ impl Host {
         Err(Error::new(format!("{option} {cidr}"), Errno::EADDRINUSE).hint(hint))
     }
 
-    /// Another link or route with our subnet would lose its traffic to the bridge: somebody's LAN
+    /// If another link or route has our subnet, the bridge takes over its traffic: somebody's LAN
     /// perhaps. A default route loses none, since more specific routes win.
     fn conflict(&self, ours: Cidr, bridge: Option<u32>) -> Result<()> {
         let link = |index: u32| self.links.iter().find(|link| link.index == index);

@@ -44,6 +44,15 @@ pub(crate) const USER: u32 = 65533;
 /// The user's group. Its number is another one, so that a mix-up of the two shows.
 pub(crate) const GROUP: u32 = 65532;
 
+/// What runs a program as [`Caller::User`].
+pub(crate) fn as_the_user() -> Vec<String> {
+    let words = match geteuid().is_root() {
+        true => format!("setpriv --reuid {USER} --regid {GROUP} --clear-groups --"),
+        false => "setpriv --inh-caps=-all --ambient-caps=-all --".to_string(),
+    };
+    words.split(' ').map(String::from).collect()
+}
+
 /// The callers that can be had: both if the tests run as root.
 pub(crate) fn callers() -> Vec<Caller> {
     if geteuid().is_root() {
@@ -197,19 +206,7 @@ impl Run {
     pub(crate) fn finish(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.env_remove("PS1").current_dir("/");
         if self.caller == Caller::User {
-            let (user, group) = (USER.to_string(), GROUP.to_string());
-            match geteuid().is_root() {
-                true => command.args([
-                    "setpriv",
-                    "--reuid",
-                    &user,
-                    "--regid",
-                    &group,
-                    "--clear-groups",
-                    "--",
-                ]),
-                false => command.args(["setpriv", "--inh-caps=-all", "--ambient-caps=-all", "--"]),
-            };
+            command.args(as_the_user());
         }
         command
             .args(&self.before)
