@@ -6,13 +6,14 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 5 | [`cli`]: from `main` to the stage and back |
+//! | 5 | [`cli`], [`beyond`]: from `main` to the stage and back; what makes a container useful, after the talk |
 //! | 4 | [`process`], [`command`], [`terminal`], [`network`], [`confine`]: the child, its command and terminal, bridge and veth, what namespaces leave open |
-//! | 3 | [`rootfs`], `dev`, [`idmap`], [`uts`], [`netlink`]: the new root and its /dev, id maps, hostname, requests about links |
+//! | 3 | [`rootfs`], `dev`, [`idmap`], [`uts`], [`netlink`], `janitor`: the new root and its /dev, id maps, hostname, requests about links, removal at the end |
 //! | 2 | [`mount`], `files`, `capabilities`: one function a mount, a file, a set of capabilities |
 //! | 1 | [`explain`], `hints`: how steps are shown; why a call failed |
 //! | 0 | [`error`], `report`, [`namespaces`], [`cidr`], `sys`: errno as a type; stderr; kinds and inodes; addresses; thin system calls (all `unsafe`) |
 
+pub mod beyond;
 mod capabilities;
 pub mod cidr;
 pub mod cli;
@@ -24,6 +25,7 @@ pub mod explain;
 mod files;
 mod hints;
 pub mod idmap;
+mod janitor;
 pub mod mount;
 pub mod namespaces;
 pub mod netlink;

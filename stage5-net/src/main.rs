@@ -8,7 +8,7 @@
 
 use common::namespaces::{NEWNET, NEWNS, NEWPID, NEWUSER, NEWUTS};
 use common::process::{self, Exit};
-use common::{Command, Result, cli, confine, idmap, mount, network, rootfs, terminal, uts};
+use common::{Command, Result, beyond, cli, confine, idmap, mount, network, rootfs, terminal, uts};
 use std::{convert::Infallible, process::ExitCode};
 
 /// A container with its own hostname, users, processes, root and network
@@ -30,6 +30,8 @@ pub struct Args {
     network: network::Options,
     #[command(flatten)]
     confine: confine::Options,
+    #[command(flatten)]
+    beyond: beyond::Options,
     #[command(flatten)]
     command: Command,
 }
@@ -89,6 +91,7 @@ fn container(
 
     terminal.enter()?; // needs the new /dev
     args.confine.drop_privileges()?; // last: what is above needs them
+    args.beyond.start()?; // --env, --chdir
     args.command.exec()
 }
 

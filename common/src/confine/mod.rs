@@ -125,7 +125,7 @@ impl Options {
         must_have_no_directory()?;
         for (name, value) in env::vars_os() {
             if !is_passed_on(&name, &value) {
-                sys::remove_var(&name);
+                sys::set_var(&name, None);
             }
         }
         let kept = self.kept();

@@ -13,21 +13,22 @@
 //! [network_namespaces(7)]: https://man7.org/linux/man-pages/man7/network_namespaces.7.html
 //! [veth(4)]: https://man7.org/linux/man-pages/man4/veth.4.html
 
-mod janitor;
 mod lock;
 mod options;
 mod picture;
 mod plan;
+mod removal;
 
 use crate::cidr::Cidr;
 pub use options::{Net, Options};
 
+use crate::capabilities::Capabilities;
 use crate::error::accept;
 use crate::explain::{self, Fact, call, change, heading, step};
+use crate::janitor::Janitor;
 use crate::namespaces::{NEWNET, NEWUSER};
 use crate::netlink::{Link, Request, Socket};
 use crate::{Result, hints, idmap};
-use janitor::Janitor;
 use lock::Lock;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
@@ -131,7 +132,7 @@ pub fn open(options: &Options) -> Result<Network<'_>> {
         simulate_host()?;
         (None, None)
     } else {
-        (Some(Janitor::start()?), Some(lock::take()?))
+        (Some(janitor()?), Some(lock::take()?))
     };
     let socket = Socket::open()?;
     let host = Host::look(&socket)?;
@@ -140,7 +141,7 @@ pub fn open(options: &Options) -> Result<Network<'_>> {
     let group = host.free_group(pid);
     let (host_addr, container_addr) = (host.host_addr(options)?, host.container_addr(options)?);
     if let Some(janitor) = &janitor {
-        janitor.links(group, &options.bridge)?;
+        janitor.remove_at_end(&format!("{group} {}", options.bridge))?;
     }
     Ok(Network {
         options,
@@ -154,6 +155,11 @@ pub fn open(options: &Options) -> Result<Network<'_>> {
         lock: Cell::new(lock),
         janitor,
     })
+}
+
+/// It can only change links.
+fn janitor() -> Result<Janitor> {
+    Janitor::start(Capabilities::NET_ADMIN, removal::remove_links)
 }
 
 fn simulate_host() -> Result<()> {

@@ -1,5 +1,9 @@
 //! Thin system calls, for which nix has no safe function. All `unsafe` of the project is here.
 
+mod mount;
+
+pub(crate) use mount::mount_setattr;
+
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::CloneFlags;
@@ -7,7 +11,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signa
 use nix::sys::signal::{sigaction, signal, sigprocmask};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use nix::unistd::{ForkResult, Pid};
-use std::ffi::{CStr, OsStr};
+use std::ffi::OsStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
@@ -160,20 +164,15 @@ pub(crate) fn close_all_but(kept: &OwnedFd) {
     }
 }
 
-/// Removes a variable from this process's environment.
-pub(crate) fn remove_var(name: &OsStr) {
+/// Sets a variable in this process's environment, or removes it.
+pub(crate) fn set_var(name: &OsStr, value: Option<&OsStr>) {
     // SAFETY: the program has one thread.
-    unsafe { std::env::remove_var(name) }
-}
-
-/// mount_setattr(2) of the attributes `attr_set`, for the mount at `path` and all below.
-pub(crate) fn mount_setattr(path: &CStr, attr_set: u64) -> nix::Result<()> {
-    let (number, from, path) = (libc::SYS_mount_setattr, libc::AT_FDCWD, path.as_ptr());
-    // struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
-    let attributes = [attr_set, 0, 0, 0];
-    let (attributes, size) = (&raw const attributes, size_of_val(&attributes));
-    // SAFETY: `path` ends with NUL, and the kernel reads `size` bytes of `attributes`.
-    checked(unsafe { libc::syscall(number, from, path, libc::AT_RECURSIVE, attributes, size) })
+    unsafe {
+        match value {
+            Some(value) => std::env::set_var(name, value),
+            None => std::env::remove_var(name),
+        }
+    }
 }
 
 /// The header of capget(2), version 3 of `linux/capability.h`; pid 0 is the caller.
