@@ -52,7 +52,8 @@ fn must_have_stack() -> Result<()> {
 pub fn command<A: Parser>() -> clap::Command {
     // One screen for -h and --help alike.
     let help = arg!(-h --help "Print help").action(ArgAction::HelpShort);
-    let command = A::command().disable_help_flag(true).arg(help);
+    let command = A::command().disable_help_flag(true);
+    let command = command.next_help_heading(None::<&str>).arg(help);
     let about = command.get_about().cloned(); // augment_args would replace it
     Options::augment_args(command)
         .about(about.unwrap_or_default())

@@ -31,9 +31,9 @@ pub struct Args {
     #[command(flatten)]
     confine: confine::Options,
     #[command(flatten)]
-    beyond: beyond::Options,
-    #[command(flatten)]
     command: Command,
+    #[command(flatten)]
+    beyond: beyond::Options,
 }
 
 /// Outside: creates the container's process and its network, and waits for its end.
