@@ -28,6 +28,7 @@ pub(crate) struct Capabilities(u64);
 impl Capabilities {
     pub(crate) const NONE: Self = Self(0);
     pub(crate) const KILL: Self = Self(1 << 5);
+    pub(crate) const SETUID: Self = Self(1 << 7);
     pub(crate) const NET_ADMIN: Self = Self(1 << 12);
     pub(crate) const SYS_ADMIN: Self = Self(1 << 21);
     pub(crate) const SYSLOG: Self = Self(1 << 34);
@@ -41,6 +42,12 @@ impl Capabilities {
 
     pub(crate) const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// Whether the calling process has one of them: capget(2).
+    pub(crate) fn are_permitted(self) -> Result<bool> {
+        let permitted = sys::permitted_capabilities().map_err(failed("capget(0)"))?;
+        Ok(permitted & self.0 != 0)
     }
 
     pub(crate) const fn has_any(self, other: Self) -> bool {

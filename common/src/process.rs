@@ -15,7 +15,7 @@ use crate::error::failed;
 use crate::explain::{self, Fact, call, heading, step};
 use crate::namespaces::{NEWPID, Nsenter, letters, names, number_in_proc};
 use crate::terminal::{Relay, Terminal};
-use crate::{Error, Result, hints, report, sys};
+use crate::{Error, Result, hints, idmap, report, sys};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -25,15 +25,19 @@ use nix::sys::signal::Signal::{self, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, 
 use nix::sys::signal::Signal::{SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH};
 use nix::sys::signal::{SigSet, SigmaskHow, kill, raise, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, getpgid, getpgrp, getpid, pipe2, read, tcgetpgrp, write};
+use nix::unistd::{ForkResult, Gid, Pid, Uid, getpgid, getpgrp, getpid, pipe2, read, setgroups};
+use nix::unistd::{setresgid, setresuid, tcgetpgrp, write};
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
-use std::{fs, mem, process::ExitCode};
+use std::{fs, mem, process::ExitCode, sync::OnceLock};
 
 /// The signals that the stage passes on to its command.
 const FORWARDED: [Signal; 4] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
 /// The signals of job control.
 const STOPS: [Signal; 3] = [SIGTSTP, SIGTTIN, SIGTTOU];
+
+/// In the child: its end of the pipe whose other end the parent holds open.
+static PARENT: OnceLock<OwnedFd> = OnceLock::new();
 
 /// The process that becomes the container's command. Dropped before it has run, it is killed.
 pub struct Child {
@@ -80,7 +84,8 @@ pub fn clone(flags: CloneFlags, container: impl FnOnce() -> Result<Infallible>) 
     }
     drop(start);
     explain::inside(flags);
-    let ready = set_ignored(SIGCHLD, ignored).and_then(|_| wait_for_start(&started));
+    let started = PARENT.get_or_init(|| started);
+    let ready = set_ignored(SIGCHLD, ignored).and_then(|_| wait_for_start(started));
     let Err(error) = ready.and_then(|()| container());
     sys::exit(explain::failed(&error))
 }
@@ -98,14 +103,41 @@ fn wait_for_start(started: &OwnedFd) -> Result<()> {
         return Err(Error::already_reported(0)); // the parent has gone
     }
     explain::set_pace(pace[0]);
+    die_with_parent()
+}
+
+fn die_with_parent() -> Result<()> {
     let die_with_parent = || set_pdeathsig(SIGKILL);
     call("prctl(PR_SET_PDEATHSIG, SIGKILL)", die_with_parent)?;
     // If the parent has died just before, its end of the pipe is closed.
-    let mut waited = [PollFd::new(started.as_fd(), PollFlags::POLLIN)];
+    let Some(pipe) = PARENT.get() else {
+        return Ok(());
+    };
+    let mut waited = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
     match poll(&mut waited, PollTimeout::ZERO) {
         Ok(0) | Err(_) => Ok(()),
         Ok(_) => Err(Error::already_reported(1)),
     }
+}
+
+/// With `--map auto`, in the child: its ids become those of root inside, and it leaves the groups of
+/// the host. With the other maps it has these ids already, and may not leave a group.
+pub fn become_root(options: &idmap::Options) -> Result<()> {
+    if !options.is_range() {
+        return Ok(());
+    }
+    heading("user namespace");
+    let shell = "setpriv --reuid 0 --regid 0 --clear-groups";
+    step(shell, "root inside, and in no group of the host", || {
+        call("setgroups(0, [])", || setgroups(&[]))?;
+        let (gid, uid) = (Gid::from_raw(0), Uid::from_raw(0));
+        call("setresgid(0, 0, 0)", || setresgid(gid, gid, gid))?;
+        call("setresuid(0, 0, 0)", || setresuid(uid, uid, uid))?;
+        // Other ids make a process not dumpable, so that it cannot read its own /proc files, and let it
+        // outlive its parent: prctl(2).
+        call("prctl(PR_SET_DUMPABLE, 1)", || set_dumpable(true))?;
+        die_with_parent()
+    })
 }
 
 impl Child {

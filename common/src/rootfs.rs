@@ -9,6 +9,7 @@ use crate::error::{accept, failed};
 use crate::explain::{heading, step, word};
 use crate::files::{self, Open, kind, link, make_directory};
 use crate::idmap::{self, first_mapped};
+use crate::mount::Tree;
 use crate::{Error, Result, dev, mount, report};
 use nix::errno::Errno;
 use nix::unistd::{geteuid, gethostname};
@@ -19,6 +20,10 @@ use std::{env, fs};
 
 /// The talk's directory.
 const DEFAULT: &str = "/tmp/rootfs";
+
+/// Where a root goes that is not mounted over its own directory. Every host has this directory, and does not
+/// lose it, because only the container's mount namespace sees the mount.
+const COVERED: &str = "/tmp";
 
 /// What the borrowed root shows of the host, read-only: programs and libraries, none of its data. The
 /// host's `/lib*` come too. On NixOS and Guix all programs are in a store.
@@ -50,7 +55,12 @@ pub struct Options {
 #[derive(Debug)]
 pub enum Root {
     /// A directory with a system in it, such as `scripts/rootfs.sh` creates.
-    Directory(PathBuf),
+    Directory {
+        /// Its path on the host.
+        path: PathBuf,
+        /// Its mounts with the owners as the container has them, with `--map auto` as root.
+        tree: Option<Tree>,
+    },
     /// None: the host's programs are borrowed.
     Borrowed,
 }
@@ -61,12 +71,41 @@ pub enum Root {
 ///
 /// # Errors
 /// If the given path is not a directory, or if other users could change it meanwhile; with
-/// `--map none`, which allows no new file.
-pub fn find(options: &Options, idmap: &idmap::Options) -> Result<Root> {
+/// `--map none`, which allows no new file. With `--map auto`, as root and without an overlay, if other
+/// users can reach it.
+pub fn find(options: &Options, idmap: &idmap::Options, is_overlay: bool) -> Result<Root> {
     idmap.must_map_root()?;
-    let Some(directory) = &options.rootfs else {
-        return find_default();
+    let path = match &options.rootfs {
+        Some(directory) => Some(find_given(directory)?),
+        None => find_default()?,
     };
+    let Some(path) = path else {
+        if is_overlay {
+            let error =
+                Error::input("--overlay: the host's programs are read-only without it, too");
+            return Err(error.hint("it needs a root file system: scripts/rootfs.sh creates one"));
+        }
+        return Ok(Root::Borrowed);
+    };
+    must_be_trusted(&path)?;
+    if idmap.is_range() && geteuid().is_root() && !is_overlay {
+        must_be_private(&path)?;
+    }
+    let Some(holder) = idmap.holder()? else {
+        return Ok(Root::Directory { path, tree: None });
+    };
+    let (process, name) = (holder.pid(), word(&path));
+    let shell =
+        format_args!("mount --rbind -o X-mount.idmap=/proc/{process}/ns/user {name} {COVERED}");
+    let tree = step(shell, "its files belong to root inside", || {
+        let tree = Tree::open(&path)?;
+        tree.map_ids(process).map(|()| tree)
+    })?;
+    let tree = Some(tree);
+    Ok(Root::Directory { path, tree })
+}
+
+fn find_given(directory: &Path) -> Result<PathBuf> {
     let hint = |error: Error| {
         let directory = word(directory);
         error.hint(format!(
@@ -86,15 +125,13 @@ pub fn find(options: &Options, idmap: &idmap::Options) -> Result<Root> {
         let text = format!("open({path:?}, O_DIRECTORY)");
         return Err(hint(Error::new(text, Errno::ENOTDIR)));
     }
-    must_be_trusted(&path)?;
-    Ok(Root::Directory(path))
+    Ok(path)
 }
 
-fn find_default() -> Result<Root> {
+fn find_default() -> Result<Option<PathBuf>> {
     let why = match fs::symlink_metadata(DEFAULT) {
         Ok(found) if found.is_dir() && [0, geteuid().as_raw()].contains(&found.uid()) => {
-            must_be_trusted(Path::new(DEFAULT))?;
-            return Ok(Root::Directory(DEFAULT.into()));
+            return Ok(Some(DEFAULT.into()));
         }
         Ok(_) => format!("{DEFAULT} belongs to another user"),
         Err(error) if error.kind() == NotFound => format!("no root file system in {DEFAULT}"),
@@ -106,7 +143,22 @@ fn find_default() -> Result<Root> {
             "{why}: using the host's programs, read-only ({advice})"
         ))
     });
-    Ok(Root::Borrowed)
+    Ok(None)
+}
+
+/// Root inside can create programs that belong to root and are setuid. On the host they would make every
+/// user root who can reach them.
+fn must_be_private(path: &Path) -> Result<()> {
+    for directory in path.ancestors().skip(1) {
+        let found = fs::metadata(directory).map_err(failed(format!("stat({directory:?})")))?;
+        if found.mode() & 0o011 == 0 {
+            return Ok(());
+        }
+    }
+    let what = format!("--map auto: every user of the host can reach {path:?}");
+    let hint = "root inside could leave setuid programs there: use --overlay (stage 5), or move the \
+                root below a directory with mode 0700, such as /root";
+    Err(Error::input(what).hint(hint))
 }
 
 /// Another user who can rename a directory above the root, or in it, can put a link in its place just when
@@ -150,11 +202,20 @@ fn must_be_trusted(path: &Path) -> Result<()> {
 pub fn bind(root: &Root) -> Result<PathBuf> {
     heading("root file system");
     let path = match root {
-        Root::Directory(path) => {
-            let shell = format_args!("mount --rbind {0} {0}", word(path));
+        Root::Directory { path, tree } => {
+            // Root inside has another id than root outside, and may not be able to reach the path.
+            let target = if tree.is_some() {
+                Path::new(COVERED)
+            } else {
+                path
+            };
+            let shell = format_args!("mount --rbind {} {}", word(path), word(target));
             let does = "a mount point, for pivot_root";
-            mount::step(shell, does, || mount::rbind(path, path))?;
-            path.clone()
+            mount::step(shell, does, || match tree {
+                Some(tree) => tree.attach(target),
+                None => mount::rbind(path, target),
+            })?;
+            target.into()
         }
         Root::Borrowed => borrow_host_programs()?,
     };
@@ -199,10 +260,9 @@ pub fn make_old_root(root: &Path) -> Result<PathBuf> {
     }
 }
 
-/// A root in memory, on top of `/tmp`. Every host has that directory, and the host does not lose it,
-/// because only this mount namespace sees the mount.
+/// A root in memory.
 fn borrow_host_programs() -> Result<PathBuf> {
-    let root = PathBuf::from("/tmp");
+    let root = PathBuf::from(COVERED);
     // In a directory where every user can write, the kernel lets no user open another's device with
     // O_CREAT, as a shell's `>/dev/null` does: `may_create_in_sticky` of fs/namei.c.
     let shell = "mount -t tmpfs tmpfs /tmp; mount --rbind -o ro /usr /tmp/usr; ...";

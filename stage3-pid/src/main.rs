@@ -35,6 +35,7 @@ fn host(args: &Args) -> Result<Exit> {
 
 /// Inside: what happens in the new namespaces, up to the command.
 fn container(args: &Args) -> Result<Infallible> {
+    process::become_root(&args.idmap)?; // --map auto
     uts::sethostname(&args.uts)?;
     mount::propagation(&args.mount)?;
     mount::proc("/proc")?;

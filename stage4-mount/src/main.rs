@@ -32,7 +32,7 @@ pub struct Args {
 
 /// Outside: creates the container's process, and waits for its end.
 fn host(args: &Args) -> Result<Exit> {
-    let root = rootfs::find(&args.rootfs, &args.idmap)?;
+    let root = rootfs::find(&args.rootfs, &args.idmap, false)?;
     let child = process::clone(NEWUTS | NEWUSER | NEWPID | NEWNS, || container(args, &root))?;
     idmap::map_root_user(child.pid(), &args.idmap)?;
     confine::warn_if_privileged();
@@ -41,6 +41,7 @@ fn host(args: &Args) -> Result<Exit> {
 
 /// Inside: what happens in the new namespaces, up to the command.
 fn container(args: &Args, root: &rootfs::Root) -> Result<Infallible> {
+    process::become_root(&args.idmap)?; // --map auto
     uts::sethostname(&args.uts)?;
     mount::propagation(&args.mount)?;
     mount::make_private("/")?; //                              mount --make-rprivate /

@@ -38,8 +38,8 @@ pub struct Args {
 
 /// Outside: creates the container's process and its network, and waits for its end.
 fn host(args: &Args) -> Result<Exit> {
-    let root = rootfs::find(&args.rootfs, &args.idmap)?;
-    let net = network::open(&args.network)?; // the host's network, or one that simulates the host
+    let root = rootfs::find(&args.rootfs, &args.idmap, args.beyond.is_overlay())?;
+    let net = network::open(&args.network, &args.idmap)?; // the host's network, or one that simulates the host
     let terminal = terminal::open_for(args.confine.is_bare())?;
     let namespaces = NEWUTS | NEWUSER | NEWPID | NEWNS | NEWNET | args.confine.namespaces();
     let child = process::clone(namespaces, || container(args, &root, &net, &terminal))?;
@@ -68,10 +68,12 @@ fn container(
     net: &network::Network,
     terminal: &terminal::Terminal,
 ) -> Result<Infallible> {
+    process::become_root(&args.idmap)?; // --map auto
     uts::sethostname(&args.uts)?;
     mount::propagation(&args.mount)?;
     mount::make_private("/")?; //                              mount --make-rprivate /
     let new_root = rootfs::bind(root)?; //                     mount --rbind rootfs/ rootfs/
+    let new_root = args.beyond.overlay(new_root)?; //          mount -t overlay overlay rootfs/
     let put_old = rootfs::make_old_root(&new_root)?; //        mkdir -p rootfs/.old_root
     mount::proc(new_root.join("proc"))?; //                    mount -t proc proc rootfs/proc
     args.confine.mounts(root, &new_root)?; // before pivot_root: the devices are on the host

@@ -3,6 +3,8 @@
 //! In [stage 5](../../stage5_net/index.html), one line a room on its side. `--bare` leaves all of it
 //! out, and each option here is refused together with it.
 
+mod overlay;
+
 use crate::explain::{call, heading, step, word};
 use crate::{Result, sys};
 use nix::unistd::chdir;
@@ -13,6 +15,9 @@ use std::path::PathBuf;
 #[group(skip)]
 #[command(next_help_heading = "Beyond the talk")]
 pub struct Options {
+    /// Keep what is written in memory
+    #[arg(long, conflicts_with = "bare")]
+    overlay: bool,
     /// Directory in which the command starts
     #[arg(long, value_name = "DIR", conflicts_with = "bare")]
     chdir: Option<PathBuf>,
@@ -29,6 +34,22 @@ fn variable(text: &str) -> std::result::Result<(String, String), String> {
 }
 
 impl Options {
+    /// Whether what the container writes is gone with it.
+    pub fn is_overlay(&self) -> bool {
+        self.overlay
+    }
+
+    /// `--overlay`: on top of the new root. Returns the path of what becomes `/`.
+    ///
+    /// # Errors
+    /// Those of mount(2), where the kernel or a file system has no such mounts.
+    pub fn overlay(&self, new_root: PathBuf) -> Result<PathBuf> {
+        if !self.overlay {
+            return Ok(new_root);
+        }
+        overlay::mount(&new_root)
+    }
+
     /// `--env` and `--chdir`: where the command starts.
     ///
     /// # Errors

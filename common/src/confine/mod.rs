@@ -110,7 +110,7 @@ impl Options {
             return Ok(());
         }
         heading("what namespaces leave open");
-        if let Root::Directory(_) = root {
+        if let Root::Directory { .. } = root {
             own_dev(path)?;
         }
         mask_proc(&path.join("proc"))

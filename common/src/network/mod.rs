@@ -23,19 +23,19 @@ use crate::cidr::Cidr;
 pub use options::{Net, Options};
 
 use crate::capabilities::Capabilities;
-use crate::error::accept;
+use crate::error::{accept, failed};
 use crate::explain::{self, Fact, call, change, heading, step};
 use crate::janitor::Janitor;
 use crate::namespaces::{NEWNET, NEWUSER};
 use crate::netlink::{Link, Request, Socket};
-use crate::{Result, hints, idmap};
+use crate::{Result, hints, idmap, sys};
 use lock::Lock;
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{Pid, geteuid, getpid};
 use picture::facts;
 use plan::{Host, is_ours};
-use std::{cell::Cell, fmt::Display, ops::Deref};
+use std::{cell::Cell, fmt::Display, ops::Deref, os::fd::AsRawFd};
 
 /// The container's end of the pair: the talk's name, free in every new network namespace.
 const INSIDE: &str = "veth1";
@@ -122,14 +122,14 @@ impl Deref for Network<'_> {
 ///
 /// # Errors
 /// If the addresses do not fit together or are in use; those of unshare(2).
-pub fn open(options: &Options) -> Result<Network<'_>> {
+pub fn open<'a>(options: &'a Options, idmap: &idmap::Options) -> Result<Network<'a>> {
     options.check()?;
     let is_private = match options.net {
         Some(net) => net == Net::Private,
         None => !geteuid().is_root(),
     };
     let (janitor, lock) = if is_private {
-        simulate_host()?;
+        simulate_host(idmap)?;
         (None, None)
     } else {
         (Some(janitor()?), Some(lock::take()?))
@@ -162,13 +162,26 @@ fn janitor() -> Result<Janitor> {
     Janitor::start(Capabilities::NET_ADMIN, removal::remove_links)
 }
 
-fn simulate_host() -> Result<()> {
+fn simulate_host(idmap: &idmap::Options) -> Result<()> {
     heading("simulated host");
     let caller = idmap::Outer::current();
+    let namespaces = || Fact::namespaces("self", SIMULATED);
+    if let Some(holder) = idmap.between(SIMULATED)? {
+        let shell = format!("nsenter -t {} -U -n --preserve-credentials", holder.pid());
+        let does = "a network that simulates the host";
+        step(shell, does, || {
+            let process = sys::pidfd_open(holder.pid());
+            let process = process.map_err(failed(format!("pidfd_open({}, 0)", holder.pid())))?;
+            let number = process.as_raw_fd();
+            let text = format_args!("setns({number}, CLONE_NEWUSER|CLONE_NEWNET)");
+            change(namespaces, || call(text, || setns(&process, SIMULATED)))
+        })?;
+        explain::moved(SIMULATED);
+        return Ok(());
+    }
     let shell = "unshare --map-current-user --keep-caps -Un";
     step(shell, "a network that simulates the host", || {
         let text = "unshare(CLONE_NEWUSER|CLONE_NEWNET)";
-        let namespaces = || Fact::namespaces("self", SIMULATED);
         change(namespaces, || call(text, || unshare(SIMULATED)))
             .map_err(|error| hints::new_namespaces(error, SIMULATED))
     })?;

@@ -2,7 +2,7 @@
 
 mod mount;
 
-pub(crate) use mount::mount_setattr;
+pub(crate) use mount::{Attributes, mount_setattr, move_mount, open_tree};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -26,7 +26,7 @@ fn checked(returned: impl Into<libc::c_long>) -> nix::Result<()> {
 static HOST_ONLY: Mutex<Vec<RawFd>> = Mutex::new(vec![]);
 
 /// [`clone`] closes this descriptor in the new process. It would keep a lock locked and a
-/// pipe open after the stage has been killed.
+/// pipe open after the stage has been killed. The stage itself keeps it open until its end.
 pub(crate) fn close_in_child(fd: impl AsFd) {
     if let Ok(mut all) = HOST_ONLY.lock() {
         all.push(fd.as_fd().as_raw_fd());

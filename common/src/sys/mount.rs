@@ -1,15 +1,54 @@
-//! The newer system calls about mounts: mount_setattr(2).
+//! The newer system calls about mounts: open_tree(2), mount_setattr(2), move_mount(2).
 
 use super::checked;
+use nix::errno::Errno;
 use nix::libc;
 use std::ffi::CStr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// mount_setattr(2) of the attributes `attr_set`, for the mount at `path` and all below.
-pub(crate) fn mount_setattr(path: &CStr, attr_set: u64) -> nix::Result<()> {
-    let (number, from, path) = (libc::SYS_mount_setattr, libc::AT_FDCWD, path.as_ptr());
-    // struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
-    let attributes = [attr_set, 0, 0, 0];
-    let (attributes, size) = (&raw const attributes, size_of_val(&attributes));
+/// What mount_setattr(2) sets: `struct mount_attr`.
+#[derive(Default)]
+#[repr(C)]
+pub(crate) struct Attributes {
+    pub(crate) set: u64,
+    pub(crate) clear: u64,
+    pub(crate) propagation: u64,
+    pub(crate) userns_fd: u64,
+}
+
+/// mount_setattr(2), for the mount at `path`, or of the descriptor `tree`, and all below.
+pub(crate) fn mount_setattr(
+    tree: Option<&OwnedFd>,
+    path: &CStr,
+    attributes: &Attributes,
+) -> nix::Result<()> {
+    let from = tree.map_or(libc::AT_FDCWD, AsRawFd::as_raw_fd);
+    let (number, path) = (libc::SYS_mount_setattr, path.as_ptr());
+    let flags = libc::AT_RECURSIVE | tree.map_or(0, |_| libc::AT_EMPTY_PATH);
+    let size = size_of_val(attributes);
     // SAFETY: `path` ends with NUL, and the kernel reads `size` bytes of `attributes`.
-    checked(unsafe { libc::syscall(number, from, path, libc::AT_RECURSIVE, attributes, size) })
+    checked(unsafe {
+        let attributes: *const Attributes = attributes;
+        libc::syscall(number, from, path, flags, attributes, size)
+    })
+}
+
+/// open_tree(2): a copy of the mounts at `path` and below, which are not attached anywhere.
+pub(crate) fn open_tree(path: &CStr) -> nix::Result<OwnedFd> {
+    let (number, path) = (libc::SYS_open_tree, path.as_ptr());
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    let flags = flags | libc::AT_RECURSIVE.cast_unsigned();
+    // SAFETY: `path` ends with NUL.
+    let fd = unsafe { libc::syscall(number, libc::AT_FDCWD, path, flags) };
+    let fd = RawFd::try_from(Errno::result(fd)?).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just opened it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// move_mount(2): attaches the mounts of `tree` at `path`. It does not follow a link there.
+pub(crate) fn move_mount(tree: &OwnedFd, path: &CStr) -> nix::Result<()> {
+    let (number, flags) = (libc::SYS_move_mount, libc::MOVE_MOUNT_F_EMPTY_PATH);
+    let (tree, path) = (tree.as_raw_fd(), path.as_ptr());
+    // SAFETY: both paths end with NUL.
+    checked(unsafe { libc::syscall(number, tree, c"".as_ptr(), libc::AT_FDCWD, path, flags) })
 }

@@ -4,10 +4,16 @@
 //!
 //! [user_namespaces(7)]: https://man7.org/linux/man-pages/man7/user_namespaces.7.html
 
+mod ranges;
+
+pub(crate) use ranges::Holder;
+
 use crate::explain::{Fact, change, heading, step, word};
 use crate::files::{self, Open};
 use crate::{Error, Result, hints, namespaces::number_in_proc};
+use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Pid, Uid, getegid, geteuid, getpid};
+use ranges::Maps;
 use std::{fs, path::Path};
 
 /// Which users the container has.
@@ -16,6 +22,8 @@ enum Map {
     /// The caller is root inside: `unshare --map-root-user`
     #[default]
     Root,
+    /// A range of ids, the caller being root inside: `unshare --map-root-user --map-auto`
+    Auto,
     /// No id is mapped: `unshare --user`. Every id is shown as 65534
     None,
 }
@@ -24,7 +32,7 @@ enum Map {
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[group(skip)]
 pub struct Options {
-    /// Your user id inside: root or none
+    /// Ids inside: root, auto or none
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     map: Map,
 }
@@ -32,16 +40,41 @@ pub struct Options {
 impl Options {
     /// Fails without a map: nobody inside could own a file.
     pub(crate) fn must_map_root(&self) -> Result<()> {
-        if self.map == Map::Root {
+        if self.map != Map::None {
             return Ok(());
         }
         let error = Error::input("--map none: without a map no user inside can own a file");
         Err(error.hint("the root needs files of its own: stages 2 and 3 work without a map"))
     }
+
+    /// Whether a range of ids is mapped.
+    pub(crate) fn is_range(&self) -> bool {
+        self.map == Map::Auto
+    }
+
+    /// With `--map auto` as root: a process whose user namespace has the container's map, for
+    /// mount_setattr(2). For an ordinary user files have the right owners without it.
+    pub(crate) fn holder(&self) -> Result<Option<Holder>> {
+        let outer = Outer::current();
+        if !self.is_range() || !outer.0.is_root() {
+            return Ok(None);
+        }
+        heading("user namespace");
+        Holder::of_container(&Maps::find(outer)?).map(Some)
+    }
+
+    /// With `--map auto`: a process in new namespaces between the host and the container.
+    pub(crate) fn between(&self, flags: CloneFlags) -> Result<Option<Holder>> {
+        if !self.is_range() {
+            return Ok(None);
+        }
+        let outer = Outer::current();
+        Holder::between(flags, &Maps::find(outer)?, outer).map(Some)
+    }
 }
 
 /// `--map-root-user`: writes the id maps of the child's user namespace, so that the caller's effective
-/// ids are root inside. With `--map none` it writes nothing.
+/// ids are root inside. With `--map auto` other users follow; with `--map none` it writes nothing.
 ///
 /// An unprivileged process may write `gid_map` only after it has written "deny" to `setgroups`.
 /// Otherwise a user could drop a group inside, and open files that deny access to that group:
@@ -54,7 +87,11 @@ pub fn map_root_user(child: Pid, options: &Options) -> Result<()> {
         return Ok(());
     }
     heading("user namespace");
-    write_maps(number_in_proc(child)?, Outer::current(), [0, 0], true)
+    let outer = Outer::current();
+    if options.is_range() {
+        return Maps::find(outer)?.write(child);
+    }
+    write_maps(number_in_proc(child)?, outer, [0, 0], true)
 }
 
 /// The caller's effective ids outside. In a new user namespace geteuid(2) returns 65534 until the map

@@ -6,20 +6,23 @@
 //! [mount(2)]: https://man7.org/linux/man-pages/man2/mount.2.html
 //! [mount_namespaces(7)]: https://man7.org/linux/man-pages/man7/mount_namespaces.7.html
 
+mod pivot;
+mod tree;
+
+pub use pivot::{OldRoot, pivot_root};
+pub use tree::Tree;
+pub(crate) use tree::{no_devices, read_only};
+
 use crate::error::failed;
 use crate::explain::{self, Fact, call, change, heading, word};
-use crate::{Error, Result, files, hints, namespaces, sys};
-use nix::NixPath;
-use nix::fcntl::{OFlag, open};
-use nix::libc;
-use nix::mount::{MntFlags, MsFlags};
-use nix::sys::stat::Mode;
+use crate::{Error, Result, files, hints, namespaces};
+use nix::mount::MsFlags;
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::fchdir;
 use std::fmt::Display;
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::AsRawFd;
+use std::path::Path;
 
 /// Whether new mounts pass between host and container: "SHARED SUBTREES" of mount_namespaces(7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, clap::ValueEnum)]
@@ -136,27 +139,6 @@ pub(crate) fn rbind_read_only(source: &Path, target: &Path) -> Result<()> {
     read_only(target)
 }
 
-/// Makes the mount at `target` nodev and nosuid, and all that are below.
-pub(crate) fn no_devices(target: &Path) -> Result<()> {
-    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-    set_attributes(target, attributes, "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV")
-}
-
-/// Makes the mount at `target` read-only, and all that are below.
-pub(crate) fn read_only(target: &Path) -> Result<()> {
-    set_attributes(target, libc::MOUNT_ATTR_RDONLY, "MOUNT_ATTR_RDONLY")
-}
-
-fn set_attributes(target: &Path, attributes: u64, names: &str) -> Result<()> {
-    let size = size_of::<libc::mount_attr>();
-    let text = format_args!(
-        "mount_setattr(AT_FDCWD, {target:?}, AT_RECURSIVE, \
-         {{attr_set={names}, attr_clr=0, propagation=0, userns_fd=0}}, {size})"
-    );
-    let set = || target.with_nix_path(|path| sys::mount_setattr(path, attributes))?;
-    call(text, set).map_err(hints::mount_setattr)
-}
-
 /// mount(2). The text shows a null pointer as `NULL`, as strace does.
 pub(crate) fn mount(
     source: impl AsRef<Path>,
@@ -187,56 +169,6 @@ pub(crate) fn enter(path: &Path, kind: FsType) -> Result<()> {
         return Err(Error::input(what).hint(hint));
     }
     call(format_args!("fchdir({number})"), || fchdir(&directory))
-}
-
-/// The old root after pivot_root(2). It is held open, because the names in the new root, `.old_root`
-/// too, belong to the owner of that root.
-pub struct OldRoot {
-    directory: OwnedFd,
-    name: PathBuf,
-}
-
-/// `pivot_root NEW_ROOT PUT_OLD`: NEW_ROOT becomes `/`, and the old `/` is then at PUT_OLD, below it.
-/// Unlike after chroot(2), the old root can then be unmounted, and no way leads back to it.
-///
-/// With PUT_OLD the same as NEW_ROOT, the old root is mounted over the new one: pivot_root(2), NOTES.
-///
-/// # Errors
-/// `EINVAL` if a mount that takes part is shared; `EBUSY` if the new root is not a mount point.
-pub fn pivot_root(new_root: &Path, put_old: &Path) -> Result<OldRoot> {
-    let shell = format_args!("pivot_root {} {}", word(new_root), word(put_old));
-    step(shell, "the new root becomes /", || {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let opens = "openat(AT_FDCWD, \"/\", O_PATH|O_DIRECTORY|O_CLOEXEC)";
-        let directory = call(opens, || open("/", flags, Mode::empty()))?;
-        let text = format_args!("pivot_root({new_root:?}, {put_old:?})");
-        call(text, || nix::unistd::pivot_root(new_root, put_old))
-            .map_err(|error| hints::pivot_root(error, new_root))?;
-        let name = Path::new("/").join(put_old.strip_prefix(new_root).unwrap_or(put_old));
-        Ok(OldRoot { directory, name })
-    })
-}
-
-impl OldRoot {
-    /// `mount --make-rprivate /.old_root`, so that nothing is unmounted on the host, and
-    /// `umount -l /.old_root`: detaches it at once, with all mounts below.
-    ///
-    /// # Errors
-    /// `EINVAL` if it is not a mount point.
-    pub fn detach(self) -> Result<()> {
-        let (name, number) = (word(&self.name), self.directory.as_raw_fd());
-        let shell = format_args!("mount --make-rprivate {name}");
-        step(shell, "the host keeps its mounts", || {
-            call(format_args!("fchdir({number})"), || fchdir(&self.directory))?;
-            set_propagation(".", MsFlags::MS_PRIVATE)
-        })?;
-        let shell = format_args!("umount -l {name}");
-        step(shell, "no way leads to the host's files", || {
-            let text = "umount2(\".\", MNT_DETACH)";
-            call(text, || nix::mount::umount2(".", MntFlags::MNT_DETACH))
-        })?;
-        call_chdir("/")
-    }
 }
 
 /// `cd DIR`.
