@@ -66,12 +66,16 @@ cleanup() {
 	# rm --one-file-system alone walks into a bind mount of the same file system.
 	mounted=$(mounts_in "$work")
 	[ -z "$mounted" ] || { say "$work: left behind: $mounted"; exit 1; }
-	find "$work" -type d ! -perm -700 -exec chmod u+rwx {} \; 2>/dev/null # or an ordinary user could not empty them
-	rm -rf --one-file-system -- "$work" 2>/dev/null && exit "$status"
+	$as_range find "$work" -type d ! -perm -700 -exec chmod u+rwx {} \; 2>/dev/null # or an ordinary user could not empty them
+	$as_range rm -rf --one-file-system -- "$work" 2>/dev/null && exit "$status"
 	say "$work: left behind: it holds what is not yours to remove"
 	exit 1
 }
 work='' child=''
+# An ordinary user with a range of ids unpacks with it, so that --map auto finds the right owners.
+as_range=''
+[ "$(id -u)" = 0 ] || ! unshare --map-root-user --map-auto true 2>/dev/null ||
+	as_range='unshare --map-root-user --map-auto --'
 trap cleanup EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
@@ -116,12 +120,14 @@ unpack() { # file, its name
 	[ -z "$outside" ] || die "$name" "its member $outside lies outside of the root; nothing was unpacked"
 	# Tried, not asked: root of a user namespace with a single id cannot give files away.
 	set -- --no-same-owner --no-same-permissions
-	! chown 1:1 "$work/list" 2>/dev/null || set -- --same-owner --same-permissions --numeric-owner
+	: >"$work/owner"
+	! $as_range chown 1:1 "$work/owner" 2>/dev/null || set -- --same-owner --same-permissions --numeric-owner
 	# Only root can make devices, and the stages need an empty dev anyway.
-	run tar -xf "$file" -C "$root" --force-local "$@" --delay-directory-restore --anchored \
+	# shellcheck disable=SC2086 # a list of words
+	run $as_range tar -xf "$file" -C "$root" --force-local "$@" --delay-directory-restore --anchored \
 		--exclude='dev/*' --exclude='./dev/*' 2>"$work/log" || bad_tar "$name"
 	# A device node opens the same device wherever it lies.
-	find "$root" \( -type b -o -type c \) -exec rm -f {} +
+	$as_range find "$root" \( -type b -o -type c \) -exec rm -f {} +
 	[ "$1" = --same-owner ] || find "$root" -type d ! -perm -700 -exec chmod u+rwx {} \;
 }
 
@@ -255,6 +261,10 @@ for d in dev proc sys tmp .old_root; do
 	[ ! -L "$root/$d" ] || die "$source" "its /$d is a symbolic link" # which mkdir and chmod would follow
 	mkdir -p "$root/$d" 2>/dev/null || die "$source" "its /$d is not a directory"
 done
+# Stage 5 mounts its own files over these.
+for f in hosts hostname resolv.conf; do
+	[ ! -d "$root/etc" ] || [ -L "$root/etc" ] || [ -e "$root/etc/$f" ] || [ -L "$root/etc/$f" ] || : >"$root/etc/$f"
+done
 chmod 1777 "$root/tmp"
 chmod 755 "$root"
 chown "$(id -u):$(id -g)" "$root" # "./" in a tarball may say otherwise
@@ -270,3 +280,4 @@ if ! mv -T -- "$root" "$dir" 2>"$work/log"; then
 	die "$dir" "$why"
 fi
 say "$dir: made from $source"
+[ -z "$as_range" ] || say "to remove it: $as_range rm -rf $dir"

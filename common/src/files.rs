@@ -2,7 +2,7 @@
 
 use crate::{Error, Result, error::failed, explain::call, hints};
 use nix::fcntl::{AT_FDCWD, OFlag, open};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, mkdirat, umask};
 use nix::unistd::symlinkat;
 use std::io::ErrorKind;
 use std::{fs, os::fd::OwnedFd, path::Path};
@@ -26,7 +26,8 @@ pub(crate) fn write(path: &Path, which: Open, text: &str) -> Result<()> {
     flags.set(OFlag::O_CREAT | OFlag::O_EXCL, which == Open::New);
     let mode = Mode::from_bits_truncate(0o644);
     let opens = format_args!("openat(AT_FDCWD, {path:?}, {names})");
-    let file = call(opens, || open(path, flags, mode)).map_err(hints::no_owner)?;
+    let open = || with_mode(|| open(path, flags, mode));
+    let file = call(opens, open).map_err(hints::no_owner)?;
     if text.is_empty() {
         return Ok(());
     }
@@ -41,7 +42,16 @@ pub(crate) fn write(path: &Path, which: Open, text: &str) -> Result<()> {
 pub(crate) fn make_directory(path: &Path) -> Result<()> {
     let text = format_args!("mkdirat(AT_FDCWD, {path:?}, 0755)");
     let mode = Mode::from_bits_truncate(0o755);
-    call(text, || mkdirat(AT_FDCWD, path, mode)).map_err(hints::no_owner)
+    let make = || with_mode(|| mkdirat(AT_FDCWD, path, mode));
+    call(text, make).map_err(hints::no_owner)
+}
+
+/// A new file has exactly the mode that it is created with: the caller's umask is for the command.
+fn with_mode<T>(create: impl FnOnce() -> T) -> T {
+    let mask = umask(Mode::empty());
+    let created = create();
+    umask(mask);
+    created
 }
 
 /// `ln -s TARGET PATH`.

@@ -238,7 +238,7 @@ impl Child {
         getpgid(Some(self.pid)) == Ok(getpgrp())
     }
 
-    /// Whether the kernel drops `signal`: PID 1 of a namespace gets only signals that it handles
+    /// Whether the kernel drops `signal`: PID 1 of a namespace gets only signals that it handles or blocks
     /// (pid_namespaces(7)), so `sleep 60` as a container's command could not be interrupted. Then the
     /// stage does what the signal would do.
     fn drops(&self, signal: Signal) -> bool {
@@ -253,7 +253,7 @@ impl Child {
             let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
             mask.is_none_or(|mask| mask >> (signal as i32 - 1) & 1 == 1)
         };
-        !has("SigIgn:") && !has("SigCgt:")
+        !has("SigIgn:") && !has("SigCgt:") && !has("SigBlk:")
     }
 }
 

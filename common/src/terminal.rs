@@ -12,7 +12,8 @@
 
 use crate::error::failed;
 use crate::explain::{Returned, call, heading, step};
-use crate::{Result, sys};
+use crate::files::{self, Open};
+use crate::{Result, mount, sys};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -26,6 +27,7 @@ use nix::sys::termios::{cfmakeraw, tcgetattr, tcgetsid, tcsetattr};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getsid, isatty, read, setsid};
 use nix::unistd::{tcgetpgrp, write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
 /// Which session and terminal the container has.
 pub enum Terminal {
@@ -113,6 +115,8 @@ fn open_own(socket: &OwnedFd) -> Result<()> {
     sys::copy_window_size(sys::standard(0), &master);
     let send = || sys::send_descriptor(socket, &master);
     call("sendmsg(terminal)", send)?;
+    files::write(Path::new("/dev/console"), Open::New, "")?;
+    mount::rbind(Path::new(&path), Path::new("/dev/console"))?;
     dup2_stdin(&slave).map_err(failed("dup2(terminal, 0)"))?;
     dup2_stdout(&slave).map_err(failed("dup2(terminal, 1)"))?;
     if isatty(sys::standard(2)) == Ok(true) {

@@ -72,6 +72,7 @@ fn container(
     uts::sethostname(&args.uts)?;
     mount::propagation(&args.mount)?;
     mount::make_private("/")?; //                              mount --make-rprivate /
+    let binds = args.beyond.open_binds()?;
     let new_root = rootfs::bind(root)?; //                     mount --rbind rootfs/ rootfs/
     let new_root = args.beyond.overlay(new_root)?; //          mount -t overlay overlay rootfs/
     let put_old = rootfs::make_old_root(&new_root)?; //        mkdir -p rootfs/.old_root
@@ -81,6 +82,8 @@ fn container(
     mount::chdir("/")?; //                                     cd /
     mount::tmpfs("/tmp")?; //                                  mount -t tmpfs tmpfs /tmp
     rootfs::write("/tmp/leopard.txt", "leopard\n")?; //        echo leopard > /tmp/leopard.txt
+    args.beyond
+        .mounts(args.confine.is_bare(), net.container_addr, &binds)?; // /sys, /etc/hosts, --bind
     old_root.detach()?; //                                     umount -l /.old_root
 
     let inside = net.inside()?;
@@ -93,7 +96,7 @@ fn container(
 
     terminal.enter()?; // needs the new /dev
     args.confine.drop_privileges()?; // last: what is above needs them
-    args.beyond.start()?; // --env, --chdir
+    args.beyond.start()?; // --env, --chdir, --init
     args.command.exec()
 }
 

@@ -3,12 +3,19 @@
 //! In [stage 5](../../stage5_net/index.html), one line a room on its side. `--bare` leaves all of it
 //! out, and each option here is refused together with it.
 
+mod binds;
+mod etc;
+mod init;
 mod overlay;
+mod sysfs;
 
+use crate::error::failed;
 use crate::explain::{call, heading, step, word};
-use crate::{Result, sys};
+use crate::{Result, cidr::Cidr, mount, sys};
+use binds::{Bind, Opened};
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use nix::unistd::chdir;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The options of all rooms.
 #[derive(Clone, Debug, clap::Args)]
@@ -18,6 +25,12 @@ pub struct Options {
     /// Keep what is written in memory
     #[arg(long, conflicts_with = "bare")]
     overlay: bool,
+    /// Show a part of the host: HOST[:INSIDE][:ro]
+    #[arg(long, value_name = "HOST", value_parser = binds::parse, conflicts_with = "bare")]
+    bind: Vec<Bind>,
+    /// PID 1 reaps orphans, the command is PID 2
+    #[arg(long, conflicts_with = "bare")]
+    init: bool,
     /// Directory in which the command starts
     #[arg(long, value_name = "DIR", conflicts_with = "bare")]
     chdir: Option<PathBuf>,
@@ -50,21 +63,58 @@ impl Options {
         overlay::mount(&new_root)
     }
 
-    /// `--env` and `--chdir`: where the command starts.
+    /// `--bind`: opens the host's files, before a new root covers some.
     ///
     /// # Errors
-    /// Those of chdir(2).
+    /// If there is no such file or directory.
+    pub fn open_binds(&self) -> Result<Vec<Opened>> {
+        self.bind.iter().map(Bind::open).collect()
+    }
+
+    /// In the new root, with or without options: /sys, the files of /etc that a container has of its own,
+    /// and what `--bind` has opened. Needs the old root: the kernel mounts a new /sys only where
+    /// another one is visible.
+    ///
+    /// # Errors
+    /// Those of the mounts.
+    pub fn mounts(&self, is_bare: bool, address: Cidr, binds: &[Opened]) -> Result<()> {
+        if is_bare {
+            return Ok(());
+        }
+        heading("beyond the talk");
+        let shell = "mount -t sysfs -o ro sysfs /sys; mount --bind hosts /etc/hosts; ...";
+        mount::step(shell, "what programs expect", || {
+            sysfs::mount()?;
+            etc::mount(address, "# without --nat no name server can be reached\n")
+        })?;
+        binds.iter().try_for_each(Opened::attach)
+    }
+
+    /// `--env`, `--chdir` and `--init`: where the command starts, and under which process.
+    ///
+    /// # Errors
+    /// Those of chdir(2) and fork(2).
     pub fn start(&self) -> Result<()> {
         for (name, value) in &self.env {
             sys::set_var(name.as_ref(), Some(value.as_ref()));
         }
-        let Some(directory) = &self.chdir else {
+        if let Some(directory) = &self.chdir {
+            heading("beyond the talk");
+            let shell = format_args!("cd {}", word(directory));
+            step(shell, "where the command starts", || {
+                call(format_args!("chdir({directory:?})"), || chdir(directory))
+            })?;
+        }
+        if !self.init {
             return Ok(());
-        };
-        heading("the command");
-        let shell = format_args!("cd {}", word(directory));
-        step(shell, "where the command starts", || {
-            call(format_args!("chdir({directory:?})"), || chdir(directory))
-        })
+        }
+        heading("beyond the talk");
+        init::start()
     }
+}
+
+/// Whether a file that is created there is gone with the container.
+fn is_in_memory(directory: &Path) -> Result<bool> {
+    let found = statfs(directory).map_err(failed(format!("statfs({directory:?})")))?;
+    Ok([TMPFS_MAGIC, OVERLAYFS_SUPER_MAGIC].contains(&found.filesystem_type()))
 }

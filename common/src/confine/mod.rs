@@ -52,6 +52,9 @@ const MASKED: [&str; 10] = [
 /// `dynamic_debug` is not in those lists; writing to it needs no capability.
 const READ_ONLY: [&str; 6] = ["bus", "dynamic_debug", "fs", "irq", "sys", "sysrq-trigger"];
 
+/// The home directory of root inside, if the caller's does not exist there.
+const HOME: &str = "/root";
+
 /// In stages 2 to 4 a learner mounts and unmounts, so they stay as open as the talk's. That is dangerous
 /// only where root inside is root outside.
 pub fn warn_if_privileged() {
@@ -123,10 +126,14 @@ impl Options {
         }
         heading("what namespaces leave open");
         must_have_no_directory()?;
-        for (name, value) in env::vars_os() {
-            if !is_passed_on(&name, &value) {
+        for (name, _) in env::vars_os() {
+            if !is_passed_on(&name) {
                 sys::set_var(&name, None);
             }
+        }
+        let home = env::var_os("HOME").is_some_and(|home| Path::new(&home).is_dir());
+        if !home && Path::new(HOME).is_dir() {
+            sys::set_var("HOME".as_ref(), Some(HOME.as_ref()));
         }
         let kept = self.kept();
         let shell = "setpriv --bounding-set ... --no-new-privs";
@@ -199,11 +206,8 @@ fn must_have_no_directory() -> Result<()> {
     Ok(())
 }
 
-/// Environment variables passed to the command: terminal and locale settings only, and HOME if that
-/// directory exists inside.
-fn is_passed_on(name: &OsStr, value: &OsStr) -> bool {
-    let kept = ["LANG", "PATH", "PS1", "SHELL", "TERM", "TZ"];
-    kept.iter().any(|kept| name == *kept)
-        || name.as_encoded_bytes().starts_with(b"LC_")
-        || name == "HOME" && Path::new(value).is_dir()
+/// Environment variables passed to the command: terminal and locale settings only, and the home directory.
+fn is_passed_on(name: &OsStr) -> bool {
+    let kept = ["HOME", "LANG", "PATH", "PS1", "SHELL", "TERM", "TZ"];
+    kept.iter().any(|kept| name == *kept) || name.as_encoded_bytes().starts_with(b"LC_")
 }

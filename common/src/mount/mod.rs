@@ -177,7 +177,7 @@ pub fn chdir(directory: &str) -> Result<()> {
     explain::step(shell, "leaves the old root", || call_chdir(directory))
 }
 
-fn call_chdir(directory: &str) -> Result<()> {
+pub(crate) fn call_chdir(directory: &str) -> Result<()> {
     let chdir = || nix::unistd::chdir(directory);
     call(format_args!("chdir({directory:?})"), chdir)
 }

@@ -59,28 +59,53 @@ impl Tree {
     pub(crate) fn map_ids(&self, process: Pid) -> Result<()> {
         let path = format!("/proc/{process}/ns/user");
         let namespace = File::open(&path).map_err(failed(format!("open({path:?})")))?;
-        let (tree, size) = (self.0.as_raw_fd(), size_of::<Attributes>());
-        let number = namespace.as_raw_fd();
-        let text = format_args!(
-            "mount_setattr({tree}, \"\", AT_EMPTY_PATH|AT_RECURSIVE, {{attr_set=MOUNT_ATTR_IDMAP, \
-             attr_clr=0, propagation=MS_PRIVATE, userns_fd={number}}}, {size})"
-        );
         let attributes = Attributes {
             set: libc::MOUNT_ATTR_IDMAP,
             clear: 0,
             propagation: libc::MS_PRIVATE,
-            userns_fd: number.cast_unsigned().into(),
+            userns_fd: namespace.as_raw_fd().cast_unsigned().into(),
         };
-        let set = || sys::mount_setattr(Some(&self.0), c"", &attributes);
         let cannot = "a file system below this root has no idmapped mounts, such as proc or overlay: umount \
                       what is mounted there, or use another file system";
         let no_right = "an idmapped mount needs CAP_SYS_ADMIN where the file system was mounted: run \
                         the stage outside of other containers";
-        let set = call(text, set).map_err(hints::mount_setattr);
+        let set = self.set(&attributes, "MOUNT_ATTR_IDMAP");
         set.map_err(|error| {
             let error = error.hint_on(Errno::EINVAL, cannot);
             error.hint_on(Errno::EPERM, no_right)
         })
+    }
+
+    /// Makes these mounts nodev and nosuid, and perhaps read-only. No mount passes between them and the host's.
+    pub(crate) fn restrict(&self, read_only: bool) -> Result<()> {
+        let (mut set, mut names) = (
+            libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
+            "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV",
+        );
+        if read_only {
+            set |= libc::MOUNT_ATTR_RDONLY;
+            names = "MOUNT_ATTR_RDONLY|MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV";
+        }
+        let attributes = Attributes {
+            set,
+            propagation: libc::MS_PRIVATE,
+            ..Attributes::default()
+        };
+        self.set(&attributes, names)
+    }
+
+    fn set(&self, attributes: &Attributes, names: &str) -> Result<()> {
+        let (tree, number, size) = (
+            self.0.as_raw_fd(),
+            attributes.userns_fd,
+            size_of::<Attributes>(),
+        );
+        let text = format_args!(
+            "mount_setattr({tree}, \"\", AT_EMPTY_PATH|AT_RECURSIVE, {{attr_set={names}, \
+             attr_clr=0, propagation=MS_PRIVATE, userns_fd={number}}}, {size})"
+        );
+        let set = || sys::mount_setattr(Some(&self.0), c"", attributes);
+        call(text, set).map_err(hints::mount_setattr)
     }
 
     /// move_mount(2): attaches it at `path`.

@@ -5,14 +5,16 @@
 //!
 //! [pivot_root(2)]: https://man7.org/linux/man-pages/man2/pivot_root.2.html
 
-use crate::error::{accept, failed};
+mod borrowed;
+
+use crate::error::failed;
 use crate::explain::{heading, step, word};
-use crate::files::{self, Open, kind, link, make_directory};
+use crate::files::{self, Open, kind, make_directory};
 use crate::idmap::{self, first_mapped};
 use crate::mount::Tree;
-use crate::{Error, Result, dev, mount, report};
+use crate::{Error, Result, mount, report};
 use nix::errno::Errno;
-use nix::unistd::{geteuid, gethostname};
+use nix::unistd::geteuid;
 use std::io::ErrorKind::NotFound;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -24,23 +26,6 @@ const DEFAULT: &str = "/tmp/rootfs";
 /// Where a root goes that is not mounted over its own directory. Every host has this directory, and does not
 /// lose it, because only the container's mount namespace sees the mount.
 const COVERED: &str = "/tmp";
-
-/// What the borrowed root shows of the host, read-only: programs and libraries, none of its data. The
-/// host's `/lib*` come too. On NixOS and Guix all programs are in a store.
-///
-/// The parts of /etc without which programs do not run: Debian's links to one of several editors
-/// or awks, the loader's list of libraries.
-#[rustfmt::skip]
-const BORROWED: [&str; 7] = [
-    "usr", "bin", "sbin", "nix/store", "gnu/store", "etc/alternatives", "etc/ld.so.cache",
-];
-
-/// Files of the borrowed root's /etc.
-const PASSWD: (&str, &str) = (
-    "passwd",
-    "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
-);
-const GROUP: (&str, &str) = ("group", "root:x:0:\nnogroup:x:65534:\n");
 
 /// The root's option.
 #[derive(Clone, Debug, clap::Args)]
@@ -217,7 +202,7 @@ pub fn bind(root: &Root) -> Result<PathBuf> {
             })?;
             target.into()
         }
-        Root::Borrowed => borrow_host_programs()?,
+        Root::Borrowed => borrowed::borrow_host_programs()?,
     };
     // A link here would lead the mounts of the stage elsewhere, even over the old root.
     for name in ["proc", "tmp"].map(|name| path.join(name)) {
@@ -258,57 +243,6 @@ pub fn make_old_root(root: &Path) -> Result<PathBuf> {
         }
         Ok(()) => Ok(old),
     }
-}
-
-/// A root in memory.
-fn borrow_host_programs() -> Result<PathBuf> {
-    let root = PathBuf::from(COVERED);
-    // In a directory where every user can write, the kernel lets no user open another's device with
-    // O_CREAT, as a shell's `>/dev/null` does: `may_create_in_sticky` of fs/namei.c.
-    let shell = "mount -t tmpfs tmpfs /tmp; mount --rbind -o ro /usr /tmp/usr; ...";
-    mount::step(shell, "the host's programs", || {
-        mount::mount_tmpfs(&root, Some("mode=755"))?;
-        for name in ["proc", "tmp", "etc", "dev", "root", "run", "var", "var/tmp"] {
-            make_directory(&root.join(name))?;
-        }
-        for name in BORROWED {
-            borrow(&root, name)?;
-        }
-        let entries = fs::read_dir("/").map_err(failed("opendir(\"/\")"))?;
-        for entry in entries {
-            let name = entry.map_err(failed("readdir(\"/\")"))?.file_name();
-            if let Some(library) = name.to_str().filter(|name| name.starts_with("lib")) {
-                borrow(&root, library)?;
-            }
-        }
-        let hostname = gethostname().map_err(failed("gethostname()"))?;
-        let hosts = format!("127.0.0.1 localhost\n127.0.1.1 {}\n", hostname.display());
-        for (name, text) in [("hosts", &*hosts), PASSWD, GROUP] {
-            files::write(&root.join("etc").join(name), Open::New, text)?;
-        }
-        dev::fill(&root.join("dev"))
-    })?;
-    Ok(root)
-}
-
-/// A directory, link or file of the host in the new root.
-fn borrow(root: &Path, name: &str) -> Result<()> {
-    let (from, to) = (Path::new("/").join(name), root.join(name));
-    match kind(&from)? {
-        Some(kind) if kind.is_symlink() => {
-            let target = fs::read_link(&from).map_err(failed(format!("readlink({from:?})")))?;
-            return link(&target, &to);
-        }
-        Some(kind) if kind.is_dir() => {
-            if let Some(parent) = to.parent().filter(|_| name.contains('/')) {
-                accept(Errno::EEXIST, make_directory(parent))?;
-            }
-            make_directory(&to)?;
-        }
-        Some(_) => files::write(&to, Open::New, "")?,
-        None => return Ok(()),
-    }
-    mount::rbind_read_only(&from, &to)
 }
 
 /// `echo TEXT > PATH`: a new file.

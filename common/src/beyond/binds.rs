@@ -1,0 +1,117 @@
+//! `--bind`: a file or directory of the host in the container, as with `docker run -v`.
+
+use super::is_in_memory;
+use crate::error::failed;
+use crate::explain::word;
+use crate::files::{self, Open, kind, make_directory};
+use crate::mount::Tree;
+use crate::{Error, Result, mount};
+use nix::errno::Errno;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+/// `HOST[:INSIDE][:ro]`.
+#[derive(Clone, Debug)]
+pub(super) struct Bind {
+    host: PathBuf,
+    inside: Option<PathBuf>,
+    read_only: bool,
+}
+
+/// A copy of the host's mounts there, before it is attached.
+pub struct Opened {
+    tree: Tree,
+    host: PathBuf,
+    inside: PathBuf,
+    is_directory: bool,
+    read_only: bool,
+}
+
+pub(super) fn parse(text: &str) -> std::result::Result<Bind, String> {
+    let mut words = text.split(':').collect::<Vec<_>>();
+    let read_only = words.last() == Some(&"ro");
+    words.truncate(words.len() - usize::from(read_only));
+    let (host, inside) = match words[..] {
+        [host] if !host.is_empty() => (host, None),
+        [host, inside] if !host.is_empty() => (host, Some(inside)),
+        _ => return Err("it has the form HOST[:INSIDE][:ro]".into()),
+    };
+    let inside = inside.map(PathBuf::from);
+    let is_plain = |path: &PathBuf| {
+        let up = |part| part == Component::ParentDir;
+        path.has_root() && path.parent().is_some() && !path.components().any(up)
+    };
+    if !inside.as_ref().is_none_or(is_plain) {
+        return Err("the path inside begins with /, is not / itself, and has no ..".into());
+    }
+    let host = host.into();
+    Ok(Bind {
+        host,
+        inside,
+        read_only,
+    })
+}
+
+impl Bind {
+    /// Copies the mounts, while the host's files are at their paths.
+    ///
+    /// # Errors
+    /// If there is no such file or directory.
+    pub(super) fn open(&self) -> Result<Opened> {
+        let host = fs::canonicalize(&self.host);
+        let host = host.map_err(failed(format!("realpath({:?})", self.host)))?;
+        let tree = Tree::open(&host)?;
+        tree.restrict(self.read_only)?;
+        let inside = self.inside.clone();
+        Ok(Opened {
+            tree,
+            is_directory: host.is_dir(),
+            inside: inside.unwrap_or_else(|| host.clone()),
+            host,
+            read_only: self.read_only,
+        })
+    }
+}
+
+impl Opened {
+    /// Attaches it in the container's root. If there is no such place, it is created, but only in memory.
+    ///
+    /// # Errors
+    /// `ENOENT` if a root on disk has no such place; `ENOTDIR` if one is a directory and the other is not.
+    pub(super) fn attach(&self) -> Result<()> {
+        let (host, inside) = (word(&self.host), word(&self.inside));
+        let option = if self.read_only { "-o ro " } else { "" };
+        let shell = format_args!("mount --rbind {option}{host} {inside}");
+        mount::step(shell, "a part of the host appears inside", || {
+            if kind(&self.inside)?.is_none() {
+                create(&self.inside, self.is_directory)?;
+            }
+            self.tree.attach(&self.inside)
+        })
+    }
+}
+
+/// `mkdir -p`, or `touch`. On disk it would stay when the container has gone.
+fn create(path: &Path, is_directory: bool) -> Result<()> {
+    let mut missing = vec![path];
+    for parent in path.ancestors().skip(1) {
+        if kind(parent)?.is_some() {
+            break;
+        }
+        missing.push(parent);
+    }
+    let parent = missing.last().and_then(|path| path.parent());
+    let parent = parent.unwrap_or(Path::new("/"));
+    if !is_in_memory(parent)? {
+        let hint = "the root has no such place: create it there, or use --overlay";
+        return Err(Error::new(format!("open({path:?}, O_PATH)"), Errno::ENOENT).hint(hint));
+    }
+    let file = missing.remove(0);
+    for directory in missing.into_iter().rev() {
+        make_directory(directory)?;
+    }
+    match is_directory {
+        true => make_directory(file),
+        false => files::write(file, Open::New, ""),
+    }
+}

@@ -1,0 +1,46 @@
+//! The files of /etc that a container runtime writes: its names and addresses. They are mounted over the
+//! root's own files, which stay as they are.
+
+use super::is_in_memory;
+use crate::Result;
+use crate::cidr::Cidr;
+use crate::error::failed;
+use crate::explain::call;
+use crate::files::{self, Open, kind};
+use crate::mount::{Tree, mount_tmpfs};
+use nix::mount::{MntFlags, umount2};
+use nix::unistd::gethostname;
+use std::path::Path;
+
+/// Mounts /etc/hosts, /etc/hostname and /etc/resolv.conf. Where the root has no such file, one is created
+/// in memory, and left out on disk.
+pub(super) fn mount(address: Cidr, resolv_conf: &str) -> Result<()> {
+    if !kind(Path::new("/etc"))?.is_some_and(|kind| kind.is_dir()) {
+        return Ok(());
+    }
+    let name = gethostname().map_err(failed("gethostname()"))?;
+    let name = name.display();
+    let hosts = format!("127.0.0.1 localhost\n{} {name}\n", address.address);
+    let texts = [
+        ("hosts", &*hosts),
+        ("hostname", &*format!("{name}\n")),
+        ("resolv.conf", resolv_conf),
+    ];
+    // A file system for these files, which is at /tmp for a moment.
+    let temporary = Path::new("/tmp");
+    mount_tmpfs(temporary, Some("mode=755"))?;
+    for (name, text) in texts {
+        let (from, to) = (temporary.join(name), Path::new("/etc").join(name));
+        if kind(&to)?.is_none() {
+            if !is_in_memory(Path::new("/etc"))? {
+                continue;
+            }
+            files::write(&to, Open::New, "")?;
+        }
+        files::write(&from, Open::New, text)?;
+        // Unlike mount(2), it does not follow a link, which may lead to nothing.
+        Tree::open(&from)?.attach(&to)?;
+    }
+    let text = "umount2(\"/tmp\", MNT_DETACH)";
+    call(text, || umount2(temporary, MntFlags::MNT_DETACH))
+}

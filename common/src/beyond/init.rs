@@ -1,0 +1,71 @@
+//! `--init`: PID 1 passes signals on and reaps orphans, and the command is PID 2, as with `docker run --init`.
+//! See [pid_namespaces(7)], and tini.
+//!
+//! [pid_namespaces(7)]: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
+
+use crate::error::failed;
+use crate::explain::{call, step};
+use crate::{Result, sys};
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use nix::sys::signal::Signal::{self, SIGCHLD};
+use nix::sys::signal::{SigSet, SigmaskHow, kill, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, getpgrp, getpid, setpgid, tcgetpgrp, tcsetpgrp};
+
+/// Forks: returns in the new process, which becomes the command. This process stays, and exits with
+/// the command's status, or with 128 and the number of the signal that ended it.
+pub(super) fn start() -> Result<()> {
+    step("", "PID 1 reaps orphans; the command is PID 2", || {
+        // Blocked signals wait, also for a PID 1 without handlers.
+        let (all, mut before) = (SigSet::all(), SigSet::empty());
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before))
+            .map_err(failed("sigprocmask(SIG_SETMASK)"))?;
+        let fork = || sys::clone(CloneFlags::empty());
+        if let ForkResult::Parent { child } = call("fork()", fork)? {
+            // With sigwaitinfo(2), /proc would not show them as blocked, and the stage would take them
+            // for signals that the kernel drops.
+            let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC);
+            let signals = signals.map_err(failed("signalfd()"))?;
+            sys::exit(reap(child, &signals));
+        }
+        own_group();
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)
+            .map_err(failed("sigprocmask(SIG_SETMASK)"))
+    })
+}
+
+/// A process group of its own, in the foreground of its terminal if the group before was: so a key reaches
+/// the command once.
+fn own_group() {
+    let terminal = sys::standard(0);
+    let is_foreground = tcgetpgrp(terminal) == Ok(getpgrp());
+    let own = Pid::from_raw(0);
+    if setpgid(own, own).is_ok() && is_foreground {
+        let _ = tcsetpgrp(terminal, getpid());
+    }
+}
+
+/// Until the command ends. When PID 1 exits, the kernel kills all other processes.
+fn reap(command: Pid, signals: &SignalFd) -> u8 {
+    loop {
+        match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, status)) if pid == command => {
+                return u8::try_from(status).unwrap_or(1);
+            }
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == command => {
+                return 128 + signal as u8;
+            }
+            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => continue,
+            Err(Errno::ECHILD) => return 1,
+            _ => {}
+        }
+        let arrived = signals.read_signal().ok().flatten();
+        let signal = arrived.and_then(|arrived| i32::try_from(arrived.ssi_signo).ok());
+        let signal = signal.and_then(|number| Signal::try_from(number).ok());
+        if let Some(signal) = signal.filter(|signal| *signal != SIGCHLD) {
+            let _ = kill(command, signal);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! /sys, read-only: devices, and what the kernel knows of them. See [sysfs(5)].
+//!
+//! [sysfs(5)]: https://man7.org/linux/man-pages/man5/sysfs.5.html
+
+use crate::files::kind;
+use crate::{Result, mount};
+use nix::errno::Errno;
+use nix::mount::MsFlags;
+use nix::sys::statfs::SYSFS_MAGIC;
+use std::path::Path;
+
+/// Parts of /sys that the OCI runtimes hide: the firmware's tables, and the processor's energy, from which
+/// other processes' secrets can be measured (CVE-2020-8694).
+const MASKED: [&str; 2] = ["firmware", "devices/virtual/powercap"];
+
+/// `mount -t sysfs -o ro sysfs /sys`. A root without that directory has none, nor has a container inside
+/// of another that hides a part of its own.
+pub(super) fn mount() -> Result<()> {
+    let target = Path::new("/sys");
+    if !kind(target)?.is_some_and(|kind| kind.is_dir()) {
+        return Ok(());
+    }
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    match mount::mount("sysfs", target, Some("sysfs"), flags, None) {
+        Err(error) if error.errno() == Some(Errno::EPERM) => return Ok(()),
+        mounted => mounted?,
+    }
+    mount::enter(target, SYSFS_MAGIC)?;
+    for name in MASKED.map(Path::new) {
+        if kind(name)?.is_some() {
+            mount::mount_tmpfs(name, None)?;
+            mount::read_only(name)?;
+        }
+    }
+    mount::call_chdir("/")
+}
