@@ -135,7 +135,9 @@ pub fn become_root(options: &idmap::Options) -> Result<()> {
         call("setresuid(0, 0, 0)", || setresuid(uid, uid, uid))?;
         // Other ids make a process not dumpable, so that it cannot read its own /proc files, and let it
         // outlive its parent: prctl(2).
-        call("prctl(PR_SET_DUMPABLE, 1)", || set_dumpable(true))?;
+        call("prctl(PR_SET_DUMPABLE, SUID_DUMP_USER)", || {
+            set_dumpable(true)
+        })?;
         die_with_parent()
     })
 }

@@ -8,6 +8,7 @@ use crate::explain::{call, step};
 use crate::{Result, sys};
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
+use nix::sys::prctl::set_dumpable;
 use nix::sys::signal::Signal::{self, SIGCHLD};
 use nix::sys::signal::{SigSet, SigmaskHow, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -28,6 +29,11 @@ pub(super) fn start() -> Result<()> {
             // for signals that the kernel drops.
             let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC);
             let signals = signals.map_err(failed("signalfd()"))?;
+            // It keeps the terminal, and nothing else of the host's: no socket, and no way to its program file.
+            sys::close_all_but(&signals);
+            call("prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE)", || {
+                set_dumpable(false)
+            })?;
             sys::exit(reap(child, &signals));
         }
         own_group();

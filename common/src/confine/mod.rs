@@ -22,7 +22,8 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, TMPFS_MAGIC};
 use nix::unistd::geteuid;
-use std::{env, ffi::OsStr, os::fd::AsRawFd, path::Path};
+use std::ffi::{OsStr, OsString};
+use std::{env, fs, os::fd::AsRawFd, path::Path};
 
 /// What stage 5 closes, and what opens it again.
 #[derive(Clone, Debug, clap::Args)]
@@ -51,9 +52,6 @@ const MASKED: [&str; 10] = [
 ];
 /// `dynamic_debug` is not in those lists; writing to it needs no capability.
 const READ_ONLY: [&str; 6] = ["bus", "dynamic_debug", "fs", "irq", "sys", "sysrq-trigger"];
-
-/// The home directory of root inside, if the caller's does not exist there.
-const HOME: &str = "/root";
 
 /// In stages 2 to 4 a learner mounts and unmounts, so they stay as open as the talk's. That is dangerous
 /// only where root inside is root outside.
@@ -131,10 +129,13 @@ impl Options {
                 sys::set_var(&name, None);
             }
         }
-        let home = env::var_os("HOME").is_some_and(|home| Path::new(&home).is_dir());
-        if !home && Path::new(HOME).is_dir() {
-            sys::set_var("HOME".as_ref(), Some(HOME.as_ref()));
-        }
+        let homes = [env::var_os("HOME").unwrap_or_default(), "/root".into()];
+        let can_enter = |home: &&OsString| fs::read_dir(home).is_ok();
+        let home = homes
+            .iter()
+            .find(can_enter)
+            .map_or("/".as_ref(), |home| &**home);
+        sys::set_var("HOME".as_ref(), Some(home));
         let kept = self.kept();
         let shell = "setpriv --bounding-set ... --no-new-privs";
         step(shell, "Docker's capabilities, and no more", || {
@@ -206,7 +207,8 @@ fn must_have_no_directory() -> Result<()> {
     Ok(())
 }
 
-/// Environment variables passed to the command: terminal and locale settings only, and the home directory.
+/// Environment variables passed to the command: terminal and locale settings only, and a home directory
+/// that exists inside.
 fn is_passed_on(name: &OsStr) -> bool {
     let kept = ["HOME", "LANG", "PATH", "PS1", "SHELL", "TERM", "TZ"];
     kept.iter().any(|kept| name == *kept) || name.as_encoded_bytes().starts_with(b"LC_")

@@ -12,10 +12,11 @@ use crate::namespaces::{NEWUSER, letters, names, number_in_proc};
 use crate::{Error, Result, error::failed, hints, sys};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, pipe2, read};
-use std::os::fd::OwnedFd;
+use nix::unistd::{ForkResult, Pid, pipe2};
+use std::os::fd::{AsFd, OwnedFd};
 use std::{fs, path::Path, process::Command};
 
 /// As many ids as one system needs: 65,534 is nobody.
@@ -181,7 +182,8 @@ impl Holder {
                 }),
                 ForkResult::Child => {
                     drop(pipe);
-                    let _ = read(&wait, &mut [0]);
+                    let mut end = [PollFd::new(wait.as_fd(), PollFlags::empty())];
+                    while poll(&mut end, PollTimeout::NONE) == Err(Errno::EINTR) {}
                     sys::exit(0)
                 }
             }

@@ -148,7 +148,10 @@ pub(crate) fn mount(
     data: Option<&str>,
 ) -> Result<()> {
     let (source, target) = (source.as_ref(), target.as_ref());
-    let names = namespaces::names(flags.iter_names());
+    let names = match namespaces::names(flags.iter_names()) {
+        none if none.is_empty() => "0".into(),
+        names => names,
+    };
     let pointer = |text: Option<&str>| text.map_or("NULL".into(), |text| format!("{text:?}"));
     let (type_, options) = (pointer(fstype), pointer(data));
     let text = format_args!("mount({source:?}, {target:?}, {type_}, {names}, {options})");

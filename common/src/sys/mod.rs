@@ -155,11 +155,11 @@ pub(crate) fn close_on_exec() -> nix::Result<()> {
 }
 
 /// close_range(2): closes all descriptors but 0, 1, 2 and this one, in a process that uses no other.
-pub(crate) fn close_all_but(kept: &OwnedFd) {
-    let kept = kept.as_raw_fd().cast_unsigned();
+pub(crate) fn close_all_but(kept: impl AsFd) {
+    let kept = kept.as_fd().as_raw_fd().cast_unsigned();
     let ranges = [(3, kept - 1), (kept + 1, u32::MAX)];
     for (first, last) in ranges.into_iter().filter(|(first, last)| first <= last) {
-        // SAFETY: the janitor's process never uses the owners of these descriptors.
+        // SAFETY: the process never uses the owners of these descriptors.
         unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     }
 }
