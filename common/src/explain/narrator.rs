@@ -16,6 +16,8 @@ use std::{env, fmt::Display};
 
 /// How wide a line of text may be.
 const WIDTH: usize = 100;
+/// What the steps already say in words: these changes are in the JSON only.
+const JSON_ONLY: [&str; 3] = ["hostname", "peer", "process"];
 /// The keys of `--step`, and the byte by which the stage passes its pace on to the child.
 pub(super) const ASK: u8 = b's';
 const NEXT_HEADING: u8 = b'n';
@@ -124,6 +126,9 @@ impl Narrator {
             return;
         }
         let width = WIDTH - 26; // room for ", and 99 more"
+        if changes.iter().any(|change| JSON_ONLY.contains(&change.fact.what)) {
+            return;
+        }
         let mut line = String::new();
         for (at, text) in texts(changes).into_iter().enumerate() {
             let longer = format!("{line}, {text}");
