@@ -16,7 +16,7 @@ const text = (x, y, words, kind = '') => `<text class="${kind}" x="${x}" y="${y}
 const sign = (x, y, mark) => (mark ? `<g class="${MARKS[mark]}"><circle cx="${x}" cy="${y}" r="8"/>${text(x, y + 4, mark === '-' ? '−' : mark, 'sign')}</g>` : '');
 const box = (x, y, width, height, lines, mark, kind = '') =>
     `<g class="box ${MARKS[mark] ?? ''} ${kind}"><rect x="${x}" y="${y}" width="${width}" height="${height}" rx="5"/>` +
-    lines.map((line, at) => text(x + 8, y + 17 + at * LINE, fit(line, width - (at ? 12 : mark ? 26 : 12)), at ? '' : 'head')).join('') +
+    lines.map((line, at) => text(x + 8, y + 17 + at * LINE, fit(line, width - (at || !mark ? 12 : 26)), at ? '' : 'head')).join('') +
     `</g>${sign(x + width - 4, y + 4, mark)}`;
 
 // Cells of equal width, as many a row as there is room for.
@@ -37,7 +37,7 @@ function titled(title, { height, draw }) {
 function processes(facts, side) {
     const label = ({ name, value }) => side === 'container' ? `process ${value}` : value === name ? 'janitor' : value;
     return facts.filter(({ what }) => what === 'process')
-        .map(fact => ({ lines: [label(fact), side === 'container' ? `${fact.name} outside` : `process ${fact.name}`], mark: fact.mark }));
+        .map(fact => ({ lines: [label(fact), `${side === 'container' ? 'host' : 'pid'} ${fact.name}`], mark: fact.mark }));
 }
 
 function namespaces(facts, side) {
@@ -88,27 +88,34 @@ function mountTree(facts) {
         Object.assign(row, { depth: stack.length, parent: stack.at(-1) });
         stack.push(row);
     }
-    let depth = Math.max(0, ...rows.map(({ depth }) => depth));
-    while (depth > 0 && rows.filter(row => row.depth <= depth).length > MOST_MOUNTS) depth--;
-    const top = row => (row.depth <= depth ? row : top(row.parent));
-    return rows.filter(row => row.depth <= depth).map(row => {
-        const below = rows.filter(other => other !== row && other.depth > depth && top(other) === row);
+    // What the step has changed is shown, and the rest down to a depth for which there is room.
+    const isFew = rows.filter(({ mark }) => mark).length <= MOST_MOUNTS - 4;
+    let most = Math.max(0, ...rows.map(({ depth }) => depth));
+    const isShown = ({ depth, mark }) => depth <= most || (isFew && mark);
+    while (most > 0 && rows.filter(isShown).length > MOST_MOUNTS) most--;
+    const top = row => (!row || isShown(row) ? row : top(row.parent));
+    const depth = row => (row ? depth(top(row.parent)) + 1 : -1);
+    return rows.filter(isShown).map(row => {
+        const below = rows.filter(other => !isShown(other) && top(other) === row), parent = top(row.parent);
         const [target, source, fstype, options] = row.value.split(' ');
-        const name = row.parent ? row.path.slice(row.parent.path.length).join('/') : target;
+        const name = parent ? row.path.slice(parent.path.length).join('/') : target;
         const parts = Object.entries(NAMES).map(([mark, name]) => [below.filter(other => other.mark === mark).length, name]);
         const changes = parts.filter(([count]) => count).map(part => `, ${part.join(' ')}`).join('');
-        const count = below.length ? `  (${below.length} below${changes})` : '';
-        return { mark: row.mark, words: `${'  '.repeat(row.depth)}${name || '/'}${count}  ${fstype} ${options}` };
+        const count = below.length ? ` (${below.length} below${changes})` : '';
+        return { mark: row.mark || (changes && '~'), depth: depth(row), name: `${name || '/'}${count}`, words: `${fstype} ${options}` };
     });
 }
 
 function mounts(facts, width) {
     const rows = mountTree(facts);
     const shown = rows.length > MOST_MOUNTS + 1 ? rows.slice(0, MOST_MOUNTS) : rows;
-    if (shown.length < rows.length) shown.push({ mark: '', words: `… and ${rows.length - shown.length} more` });
-    const draw = (x, y) => shown.map(({ mark, words }, at) =>
-        `<g class="row ${MARKS[mark] ?? ''}">${mark ? `<rect x="${x - 2}" y="${y + at * LINE - 1}" width="${width + 4}" height="${LINE}"/>` : ''}` +
-        `${text(x + 2, y + at * LINE + 11, fit(`${mark === '-' ? '−' : mark || ' '} ${words}`, width - 4), 'pre')}</g>`).join('');
+    if (shown.length < rows.length) shown.push({ mark: '', depth: 0, name: `… and ${rows.length - shown.length} more`, words: '' });
+    const draw = (x, y) => shown.map(({ mark, name, words, depth }, at) => {
+        const left = 18 + depth * 14, label = fit(name, width - left), end = left + (label.length + 1) * CHAR;
+        const row = mark ? `<rect x="${x - 2}" y="${y + at * LINE - 1}" width="${width + 4}" height="${LINE}"/>` : '';
+        const place = y + at * LINE + 11, details = end < width - 40 ? text(x + end, place, fit(words, width - end), 'quiet') : '';
+        return `<g class="row ${MARKS[mark] ?? ''}">${row}${text(x + 3, place, mark === '-' ? '−' : mark, 'mark')}${text(x + left, place, label)}${details}</g>`;
+    }).join('');
     return { height: shown.length * LINE, draw };
 }
 
@@ -127,10 +134,10 @@ function sections(run, facts, side, width, isNarrow) {
     return { all, net };
 }
 
-const STYLE = `text{font:12px ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace}.pre{white-space:pre}.head,.title{font-weight:700}
+const STYLE = `text{font:12px ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace}.head,.title{font-weight:700}
 .title{font-size:15px}.side,.box rect,.row rect{stroke-width:1}.new rect,.changed rect,.differs rect{stroke-width:2.5}
-.row.new text,.row.changed text,.row.differs text{font-weight:700}
-.gone rect,.shared rect,.missing{stroke-dasharray:5 4}.gone text:not(.sign){text-decoration:line-through}.sign{text-anchor:middle;font-weight:700}
+.row.new text:not(.quiet),.row.changed text:not(.quiet),.row.differs text:not(.quiet){font-weight:700}
+.gone rect,.shared rect,.missing{stroke-dasharray:5 4}.gone text:not(.sign,.mark){text-decoration:line-through}.sign{text-anchor:middle;font-weight:700}
 .wire{fill:none;stroke-width:2}.cable{fill:none;stroke-width:4}.down{stroke-dasharray:7 5}`;
 // Not CSS variables: some viewers do not know them.
 const colours = (page, ink, quiet, line, side, box, fresh, strong) => `.page{fill:${page}}text{fill:${ink}}.quiet{fill:${quiet}}.side{fill:${side};stroke:${line}}

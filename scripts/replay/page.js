@@ -45,9 +45,8 @@ function listOfEvents(number, position) {
         if (kind === 'call') {
             rows.call.push(row(event, `${of(event.process)}${escaped(call)}<span class="result">${result === null ? '' : ` = ${escaped(result)}`}</span>`, '', /^-1 /.test(result) ? 'failed' : ''));
         } else if (kind === 'change') {
-            const label = what === 'mount' || what === name || name === after || name === before ? what : `${what} ${name}`;
             const value = before === null ? after : after === null ? before : `${before} → ${after}`;
-            rows.change.push(row(event, escaped(`${label} ${value}`), before === null ? '+' : after === null ? '-' : '~'));
+            rows.change.push(row(event, escaped(words({ what, name, value })), before === null ? '+' : after === null ? '-' : '~'));
         } else {
             rows.error.push(row(event, escaped(message) + (hint ? `<br>hint: ${escaped(hint)}` : ''), '', kind === 'error' ? 'failed' : ''));
         }
@@ -75,7 +74,8 @@ function show(position) {
         `<code>${escaped(step.shell)}</code> ${escaped(step.does)}. ${count ? `${count} change${count > 1 ? 's' : ''}.` : ''} ${mark ? `${MEANING[mark][0].toUpperCase()}${MEANING[mark].slice(1)}.` : ''}`;
     element('slider').value = current;
     element('slider').setAttribute('aria-valuetext', `step ${current}: ${titleOf(step)}`);
-    [element('back').disabled, element('on').disabled] = [current === 0, current === pairs.length - 1];
+    element('back').setAttribute('aria-disabled', current === 0);
+    element('on').setAttribute('aria-disabled', current === pairs.length - 1);
     for (const link of element('steps').querySelectorAll('a')) link.removeAttribute('aria-current');
     const link = element('steps').querySelectorAll('a')[current];
     link.setAttribute('aria-current', 'step');
@@ -86,6 +86,9 @@ function show(position) {
             `${differing(number).map(fact => `<li>${marked('≠')}<code>${escaped(`${fact.side}: ${words(fact)}`)}</code></li>`).join('') || '<li>Nothing.</li>'}</ul>`).join('')}` : '');
     element('words').innerHTML = runs.map((_, number) => (runs[1] ? `<h2>${escaped(nameOf(number))}</h2>` : '') + wordsOf(number, current)).join('');
     draw();
+    const changed = element('pictures').querySelector('.new, .changed, .gone')?.getBoundingClientRect();
+    const top = document.querySelector('header').getBoundingClientRect().bottom;
+    if (changed && (changed.top < top || changed.bottom > innerHeight)) scrollBy(0, changed.top - top - 40);
 }
 
 function draw() {

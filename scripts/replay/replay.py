@@ -1,12 +1,14 @@
 """Writes the page of scripts/replay.sh: runs the stage, and puts its data and the template together."""
 
-import argparse
+import getopt
 import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import by_hand
@@ -67,21 +69,34 @@ def page(runs):
     return html.replace("SCRIPTS", scripts).replace("DATA", data, 1)
 
 
+def still(runs, step):
+    """The picture of one step, drawn by the page in a browser."""
+    draw = f"document.body.innerHTML = picture(runs[0], {step}, 960, `${{runs[0].command}}, step {step}: ${{titleOf(runs[0].steps[{step}])}}`)"
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / "page.html").write_text(f"{page(runs)}<script>{draw}</script>")
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"--user-data-dir={directory}/browser"]
+        dom = subprocess.run([browser, *options, f"file://{directory}/page.html"], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return re.search("<svg.*?</svg>", dom.stdout.decode(), re.S).group() + "\n"
+
+
 def main():
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--output", type=Path)
-    parser.add_argument("--against")
-    parser.add_argument("number", choices="12345")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER)
-    options = parser.parse_args()
-    stage = next(ROOT.glob(f"stage{options.number}-*")).name
-    lines, status = run_stage(stage, options.arguments)
-    runs = [{"stage": stage, "command": shlex.join([stage, *options.arguments]), "lines": lines}]
-    if options.against:
-        runs.append(other_run(options.against, options.number, options.arguments))
-    output = options.output or ROOT / f"target/replay/{stage}.html"
+    try:
+        options, rest = getopt.getopt(sys.argv[1:], "", ["output=", "against=", "still="])
+    except getopt.GetoptError as error:
+        sys.exit(f"replay.sh: {error}; see --help")
+    if not rest or rest[0] not in "12345":
+        sys.exit("replay.sh: which stage, 1 to 5? See --help")
+    options, (number, *arguments) = dict(options), rest
+    stage = next(ROOT.glob(f"stage{number}-*")).name
+    lines, status = run_stage(stage, arguments)
+    runs = [{"stage": stage, "command": shlex.join([stage, *arguments]), "lines": lines}]
+    if "--against" in options:
+        runs.append(other_run(options["--against"], number, arguments))
+    text = still(runs, int(options["--still"])) if "--still" in options else page(runs)
+    output = Path(options.get("--output", ROOT / f"target/replay/{stage}.{'svg' if '--still' in options else 'html'}"))
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(page(runs))
+    output.write_text(text)
     print(f"replay.sh: {output}", file=sys.stderr)
     sys.exit(status % 256)
 

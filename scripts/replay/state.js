@@ -11,7 +11,7 @@ function readRun({ stage, command, lines }) {
     const facts = new Map(), peers = new Map();
     let child = null, begin = 0, created = null;
     const first = lines.find(line => line.process);
-    if (first) facts.set(`host process ${first.process}`, { side: 'host', what: 'process', name: String(first.process), states: [[0, stage]] });
+    if (first) facts.set(`host process ${first.process}`, { side: 'host', what: 'process', name: String(first.process), states: [[-1, stage]] });
     const here = () => steps.length - 1;
     const fact = (side, what, name) => {
         const key = `${side} ${what} ${name}`;
@@ -20,7 +20,7 @@ function readRun({ stage, command, lines }) {
     };
     const change = (side, what, name, before, after) => {
         const { states } = fact(side, what, name);
-        if (!states.length && before !== null) states.push([side === 'host' ? 0 : begin, before]);
+        if (!states.length && before !== null) states.push([side === 'host' ? -1 : begin, before]);
         states.push([here(), after]);
     };
     const end = fact => fact.states.push([here(), null]);
@@ -52,7 +52,7 @@ function readRun({ stage, command, lines }) {
             if (name === child && after === null) endOfChild();
         } else if (what === 'namespace' && created !== null) {
             change('container', what, name, null, after);
-            if (!facts.has(`host namespace ${name}`)) fact('host', what, name).states.push([0, before]);
+            if (!facts.has(`host namespace ${name}`)) fact('host', what, name).states.push([-1, before]);
         } else if (what === 'map') {
             change('container', what, name, before, after); // the host writes it, for the container
         } else {
@@ -63,7 +63,7 @@ function readRun({ stage, command, lines }) {
             change('container', 'link', word(after), null, 'DOWN veth');
         }
         // A new UTS namespace has a copy of the host's name.
-        if (what === 'hostname' && !facts.has('host hostname hostname')) fact('host', what, name).states.push([0, before]);
+        if (what === 'hostname' && !facts.has('host hostname hostname')) fact('host', what, name).states.push([-1, before]);
     });
     return { stage, command, steps, begin, child, peers, facts: [...facts.values()] };
 }
@@ -73,7 +73,7 @@ const valueAt = ({ states }, step) => states.reduce((value, [at, state]) => (at 
 // The facts at a step. A mark says what the step has done: + added, ~ changed, - removed.
 function stateAt(run, step) {
     return run.facts.map(fact => {
-        const now = valueAt(fact, step), before = step > 0 ? valueAt(fact, step - 1) : now;
+        const now = valueAt(fact, step), before = valueAt(fact, step - 1);
         const mark = now === before ? '' : before === null ? '+' : now === null ? '-' : '~';
         return { ...fact, now, before, mark, value: now ?? before };
     }).filter(({ value }) => value !== null);
@@ -92,7 +92,10 @@ function normal(run, text) {
         .replace(/IFLA_GROUP=\d+|\d+ vars/g, 'N').replace(/\/(?=\s|$)(?<=\S\S)/g, '').replace(/ set dev /, ' set ').replace('> ', '>');
 }
 // A fact in words: the number of a mount says nothing, and some names say all.
-const words = ({ what, name, value }) => (what === 'mount' || name === value || name === what ? `${what} ${value}` : `${what} ${name}: ${value}`);
+const words = ({ what, name, value }) => {
+    if (what === 'process') return /^\d+$/.test(value) && name !== value ? `process ${name}, inside ${value}` : `process ${name}`;
+    return what === 'mount' || name === value || name === what ? `${what} ${value}` : `${what} ${name}: ${value}`;
+};
 
 // What one run has at a step, and the other has not. Every run has processes of its own.
 function onlyIn([run, step], [other, otherStep]) {

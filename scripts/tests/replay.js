@@ -1,4 +1,4 @@
-// Goes through a page of replay.sh, and writes what it has found into the page: see replay.py.
+// Goes through a page of replay.sh, and sends what it has found to the page around it: see replay.py.
 addEventListener('load', async () => {
     const found = { errors: [], steps: pairs.map(({ at, mark }, position) => ({ at, mark, title: document.querySelectorAll('#steps a')[position].innerText })) };
     const check = (is, what) => is || found.errors.push(`step ${current}: ${what}`);
@@ -16,7 +16,16 @@ addEventListener('load', async () => {
         check(element('now').textContent.startsWith(`Step ${at} of ${last}, `), element('now').textContent);
         check(Number(element('slider').value) === at, 'the slider');
         const parts = ['now', 'pictures', 'calls', 'words'].map(id => element(id).innerHTML).join('\n');
-        check(!/undefined|NaN|\[object|null</.test(parts.replace(/Nothing/g, '')), parts.match(/.{30}(undefined|NaN|\[object|null<).{20}/)?.[0]);
+        const wrong = parts.match(/.{30}(undefined|NaN|\[object|>null<).{20}/);
+        check(!wrong, wrong?.[0]);
+        const run = runs[0], step = pairs[at].at[0], changes = step === null ? [] : run.steps[step].events.filter(({ kind }) => kind === 'change');
+        const state = stateAt(run, step ?? 0);
+        for (const { side, what, name, after } of changes) {
+            const same = state.filter(fact => fact.what === what && fact.name === name);
+            const isShown = after === null ? !same.some(fact => fact.side === side && fact.now) : same.some(({ now, mark }) => now === after && mark);
+            check(isShown, `${what} ${name} is not shown as changed to ${after}`);
+        }
+        check(changes.length === 0 || element('pictures').querySelector('.new, .changed, .gone'), 'no change is highlighted');
         seen[at] ??= parts;
         check(seen[at] === parts, `${how}: another page than before`);
     };
@@ -44,7 +53,5 @@ addEventListener('load', async () => {
     check(new Set(seen).size === seen.length, 'two steps look the same');
     check(performance.getEntriesByType('resource').length === 0, 'a request');
     found.state = stateAt(runs[0], waiting(runs[0])).filter(({ now }) => now !== null).map(({ side, what, name, now }) => [side, what, name, now]);
-    const result = document.createElement('script');
-    Object.assign(result, { type: 'application/json', id: 'found', textContent: JSON.stringify(found).replace(/</g, '\\u003c') });
-    document.body.append(result);
+    parent.postMessage({ page: location.pathname, ...found }, '*');
 });

@@ -7,6 +7,7 @@ Needs root, and the stages in target/debug or STAGE_BIN_DIR. Each stage waits wi
 the container. Then the browser goes through each step of the page: forwards, backwards, and by jump.
 """
 
+import html
 import json
 import os
 import re
@@ -18,8 +19,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 REPLAY = HERE.parent / "replay.sh"
-# The width of the window for each page.
-WIDTHS = [1600, 1200, 1000, 600, 390]
+# The width of each page: five stages, the simulated host, and two runs side by side.
+WIDTHS = [1600, 1200, 1000, 600, 390, 1200, 1600, 390]
 
 
 def output(*command):
@@ -92,25 +93,39 @@ def run(directory, name, *arguments):
     return page, facts
 
 
-def open_page(page, width):
-    """Starts the browser on a copy of the page that tests itself."""
-    copy = page.with_suffix(".test.html")
-    copy.write_text(page.read_text() + f"<script>{(HERE / 'replay.js').read_text()}</script>")
+def browse(pages, widths):
+    """Opens copies of the pages, which test themselves, in frames of these widths; returns what they found."""
+    script = (HERE / "replay.js").read_text()
+    frames = ""
+    for page, width in zip(pages, widths):
+        copy = page.with_suffix(".test.html")
+        copy.write_text(f"{page.read_text()}<script>{script}</script>")
+        frames += f'<iframe src="{copy.name}" width="{width}" height="900"></iframe>'
+    around = pages[0].with_name("all.html")
+    around.write_text(f"""<body>{frames}<script>
+        const found = {{}};
+        addEventListener("message", ({{ data }}) => {{
+            found[data.page.replace(/.*\\/|\\.test.*/g, "")] = data;
+            document.body.dataset.found = JSON.stringify(found);
+        }});
+        </script>""")
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
-    options = "--headless --no-sandbox --disable-gpu --enable-logging=stderr --virtual-time-budget=60000 --dump-dom"
-    command = [browser, *options.split(), f"--user-data-dir={page.with_suffix('')}", f"--window-size={width},900", f"file://{copy}"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def result(browser):
-    dom, said = browser.communicate(timeout=120)
+    options = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --enable-logging=stderr --virtual-time-budget=600000 --dump-dom"
+    command = [browser, *options.split(), f"--user-data-dir={around.with_suffix('')}", f"file://{around}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            dom, said = process.communicate(timeout=300)
+        finally:
+            process.kill()
     console = [line for line in said.splitlines() if "CONSOLE" in line]
     assert not console, console
-    found = re.search(r'<script type="application/json" id="found">(.*?)</script>', dom, re.S)
-    assert found, "the page did not come to its end"
-    found = json.loads(found.group(1))
-    assert not found["errors"], "\n".join(found["errors"][:20])
-    return found
+    found = re.search(r'data-found="(.*?)"', dom)
+    found = json.loads(html.unescape(found.group(1))) if found else {}
+    for page in pages:
+        assert page.stem in found, f"{page.stem}: the page did not come to its end"
+        errors = found[page.stem]["errors"]
+        assert not errors, f"{page.stem}: " + "\n".join(errors[:20])
+    return [found[page.stem] for page in pages]
 
 
 def compare(stage, found, facts):
@@ -132,7 +147,7 @@ def compare(stage, found, facts):
 def main():
     if os.geteuid() != 0:
         sys.exit("replay.py: needs root")
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         directory = Path(name)
         pages = [(number, *run(directory, f"stage{number}", str(number))) for number in range(1, 6)]
         pages.append((5, *run(directory, "private", "5", "--net", "private")))
@@ -142,9 +157,7 @@ def main():
         subprocess.run(["unshare", "-n", REPLAY, "--output", by_hand, "--against", "by-hand", "3"], check=True)
         against = [REPLAY, "--output", failing, "--against", pages[2][1], "3", "--", "/nowhere"]
         assert subprocess.run(["unshare", "-n", *against], stderr=subprocess.DEVNULL).returncode == 127
-        widths = WIDTHS + [1200, 1200, 390]
-        browsers = [open_page(page, width) for (page, width) in zip([*(page for _, page, _ in pages), by_hand, failing], widths)]
-        results = [result(browser) for browser in browsers]
+        results = browse([*(page for _, page, _ in pages), by_hand, failing], WIDTHS)
         for (stage, page, facts), found in zip(pages, results):
             print(f"ok {page.stem}: {len(found['steps'])} steps, {compare(stage, found, facts)} facts")
         marks = {step["title"].split("\n")[-1]: step["mark"] for step in results[-2]["steps"]}
