@@ -24,7 +24,9 @@ impl Fact {
     /// A process: its id on the host, and as its state its id in its own PID namespace.
     pub(crate) fn process(number: &str) -> Self {
         let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
-        let mut ids = status.lines().filter_map(|line| line.strip_prefix("NSpid:"));
+        let mut ids = status
+            .lines()
+            .filter_map(|line| line.strip_prefix("NSpid:"));
         let own = ids.next().and_then(|ids| ids.split_whitespace().last());
         Self::new("process", number, own.unwrap_or(number))
     }

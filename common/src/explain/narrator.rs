@@ -126,7 +126,10 @@ impl Narrator {
             return;
         }
         let width = WIDTH - 26; // room for ", and 99 more"
-        if changes.iter().any(|change| JSON_ONLY.contains(&change.fact.what)) {
+        if changes
+            .iter()
+            .any(|change| JSON_ONLY.contains(&change.fact.what))
+        {
             return;
         }
         let mut line = String::new();
