@@ -61,7 +61,12 @@ def look(stage, process):
     """What the tools show of the waiting container, and of the host beside it."""
     facts = {("container", "hostname", "hostname"): output("nsenter", "-t", process, "-u", "hostname").strip()}
     shared = [os.readlink(f"/proc/{stage}/ns/{kind}") for kind in os.listdir("/proc/self/ns")]
-    for namespace in by_json("lsns", "-J", "-p", process, "-o", "NS,TYPE")["namespaces"]:
+    # lsns reads all of /proc, and gives up when a process ends meanwhile, whichever it is.
+    for _ in range(50):
+        listed = subprocess.run(["lsns", "-J", "-p", process, "-o", "NS,TYPE"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        if listed.returncode == 0:
+            break
+    for namespace in json.loads(listed.stdout)["namespaces"]:
         if f"{namespace['type']}:[{namespace['ns']}]" not in shared:
             facts["container", "namespace", namespace["type"]] = str(namespace["ns"])
     if ("container", "namespace", "user") in facts:
@@ -136,7 +141,8 @@ def compare(stage, found, facts):
     for _, _, kind in namespaces:
         assert state["container", "namespace", kind] != state["host", "namespace", kind]
     host = {("host", "process"), ("host", "hostname"), ("host", "namespace")}
-    state = {fact: value for fact, value in state.items() if fact[:2] not in host}
+    kinds = {what for _, what, _ in facts}
+    state = {fact: value for fact, value in state.items() if fact[:2] not in host and fact[1] in kinds}
     if stage < 4:  # the changes do not name the mounts that the new namespace has a copy of
         facts = {fact: value for fact, value in facts.items() if fact[1] != "mount" or fact in state}
     differing = {fact: (state.get(fact), facts.get(fact)) for fact in state.keys() | facts.keys() if state.get(fact) != facts.get(fact)}

@@ -16,8 +16,6 @@ use std::{env, fmt::Display};
 
 /// How wide a line of text may be.
 const WIDTH: usize = 100;
-/// What the steps already say in words: these changes are in the JSON only.
-const JSON_ONLY: [&str; 3] = ["hostname", "peer", "process"];
 /// The keys of `--step`, and the byte by which the stage passes its pace on to the child.
 pub(super) const ASK: u8 = b's';
 const NEXT_HEADING: u8 = b'n';
@@ -126,11 +124,12 @@ impl Narrator {
             return;
         }
         let width = WIDTH - 26; // room for ", and 99 more"
-        if changes
-            .iter()
-            .any(|change| JSON_ONLY.contains(&change.fact.what))
-        {
-            return;
+        let is_said = |change: &Change<'_>| match change.fact.what {
+            "hostname" | "peer" | "process" => true,
+            what => what != "mount" && change.after.is_none(), // by `ip link del`
+        };
+        if changes.iter().any(is_said) {
+            return; // in words: the step says it already
         }
         let mut line = String::new();
         for (at, text) in texts(changes).into_iter().enumerate() {
