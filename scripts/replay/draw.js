@@ -197,7 +197,7 @@ function picture(run, step, width, title, differs = () => false) {
         if (ends.some(end => !end)) continue;
         const [ax, ay] = [frames.host[0] + pad, places.host.links + 20 + a.at(outside)], [bx, by] = [frames.container[0] + pad, places.container.links + 20 + b.at(inside)];
         const way = isNarrow ? `M${ax + inner / 2} ${ay + 31}V${by - 31}` : `M${ax + inner} ${ay}C${ax + inner + 30} ${ay} ${bx - 30} ${by} ${bx} ${by}`;
-        parts.push(`<path class="cable ${ends.every(({ isUp }) => isUp) ? '' : 'down'}" d="${way}"><title>cable: ${escaped(outside)} to ${escaped(inside)}</title></path>`);
+        parts.push(`<path class="cable ${ends.every(({ isUp, mark }) => isUp && mark !== '-') ? '' : 'down'}" d="${way}"><title>cable: ${escaped(outside)} to ${escaped(inside)}</title></path>`);
     }
     return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-label="${escaped(title)}">` +
         `<style>${SVG_STYLE}</style><rect class="page" width="${width}" height="${height}"/>${parts.join('')}</svg>`;
