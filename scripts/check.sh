@@ -34,12 +34,15 @@ export NOT_TRIED="$tmp/not-tried"
 # What the tests call, and the package that has it.
 missing=''
 while read -r program package; do
+    # Ubuntu's chromium is a snap; either browser will do.
+    [ "$program" != chromium ] || ! command -v google-chrome >/dev/null || continue
     command -v "$program" >/dev/null || missing="$missing $package"
 done <<'END'
 brctl bridge-utils
 busybox busybox-static
 bwrap bubblewrap
 cc gcc
+chromium chromium
 curl curl
 debootstrap debootstrap
 hyperfine hyperfine
@@ -112,6 +115,9 @@ if [ "$(id -u)" = 0 ]; then
     cp -r scripts target/debug/stage?-* "$tmp/copy"
     (cd "$tmp/copy" && STAGE_BIN_DIR=$tmp/copy setpriv --reuid=65533 --regid=65533 --clear-groups scripts/compare.sh)
 
+    step 'replay.sh: the pages in a browser'
+    scripts/tests/replay.py
+
     step 'killed at any moment, and many at once: the short form'
     scripts/stress.sh 40
     STAGE_BIN_DIR=target/debug scripts/scale.sh 40
@@ -137,7 +143,7 @@ if [ "$(id -u)" = 0 ]; then
     step 'other kernels: the short form'
     scripts/kernels.sh --short
 else
-    for left_out in doctor.sh stress.sh scale.sh isolation.sh faults.sh bench.sh kernels.sh; do
+    for left_out in doctor.sh replay.sh stress.sh scale.sh isolation.sh faults.sh bench.sh kernels.sh; do
         printf 'scripts/%s\tit needs root\n' "$left_out" >>"$NOT_TRIED"
     done
 fi

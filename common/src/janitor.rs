@@ -7,7 +7,7 @@
 
 use crate::capabilities::{self, Capabilities};
 use crate::error::failed;
-use crate::explain::{self, call};
+use crate::explain::{self, Fact, call};
 use crate::{Result, sys};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -42,6 +42,9 @@ impl Janitor {
         let fork = || sys::clone(CloneFlags::empty());
         if let ForkResult::Parent { child } = call("fork()", fork)? {
             let process = Process(child);
+            if explain::is_on() {
+                explain::changed(&[], &[Fact::process(&child.to_string())]);
+            }
             return Ok(Self { pipe, process });
         }
         explain::beside();

@@ -43,6 +43,8 @@ static PARENT: OnceLock<OwnedFd> = OnceLock::new();
 pub struct Child {
     pid: Pid,
     flags: CloneFlags,
+    /// What the explanation has shown of it.
+    shown: Vec<Fact>,
     /// A byte lets the child go on. When the last copy is closed, the child ends.
     start: Option<OwnedFd>,
 }
@@ -74,13 +76,21 @@ pub fn clone(flags: CloneFlags, container: impl FnOnce() -> Result<Infallible>) 
         Ok((ignored, started, start, cloned))
     })?;
     if let ForkResult::Parent { child: pid } = cloned {
+        let mut shown = vec![];
         if explain::is_on() {
             let number = number_in_proc(pid)?.to_string();
+            shown.push(Fact::process(&number));
+            explain::changed(&[], &shown);
             let namespaces = |process| Fact::namespaces(process, flags);
             explain::changed(&namespaces("self"), &namespaces(&number));
         }
         let start = Some(start);
-        return Ok(Child { pid, flags, start });
+        return Ok(Child {
+            pid,
+            flags,
+            shown,
+            start,
+        });
     }
     drop(start);
     explain::inside(flags);
@@ -187,7 +197,7 @@ impl Child {
         if let Some(mut relay) = relay {
             relay.drain();
         }
-        exit
+        exit.inspect(|_| explain::changed(&self.shown, &[]))
     }
 
     fn wait(&self, awaited: &SigSet, mut relay: Option<&mut Relay>) -> Result<Exit> {
@@ -283,6 +293,7 @@ impl Drop for Child {
                 }
                 _ => {}
             }
+            explain::changed(&self.shown, &[]);
         }
         // After `run` there is no such child any more, and both calls fail without effect.
         if waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {

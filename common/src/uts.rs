@@ -4,8 +4,9 @@
 //!
 //! [uts_namespaces(7)]: https://man7.org/linux/man-pages/man7/uts_namespaces.7.html
 
-use crate::explain::{call, heading, step, word};
+use crate::explain::{Fact, call, change, heading, step, word};
 use crate::{Result, hints};
+use std::fs;
 
 /// The longest hostname that Linux accepts, in bytes: `__NEW_UTS_LEN` of `linux/utsname.h`.
 const HOST_NAME_MAX: usize = 64;
@@ -40,6 +41,13 @@ pub fn sethostname(Options { hostname: name }: &Options) -> Result<()> {
     let shell = format_args!("hostname {}", word(name));
     step(shell, "sets it inside; the host keeps its own", || {
         let text = format_args!("sethostname({name:?}, {})", name.len());
-        call(text, || nix::unistd::sethostname(name)).map_err(hints::apparmor)
+        let set = || call(text, || nix::unistd::sethostname(name)).map_err(hints::apparmor);
+        change(shown, set)
     })
+}
+
+/// The hostname as a fact.
+fn shown() -> Vec<Fact> {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    vec![Fact::new("hostname", "hostname", name.trim_end())]
 }

@@ -21,6 +21,16 @@ impl Fact {
         Self { what, name, state }
     }
 
+    /// A process: its id on the host, and as its state its id in its own PID namespace.
+    pub(crate) fn process(number: &str) -> Self {
+        let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
+        let mut ids = status
+            .lines()
+            .filter_map(|line| line.strip_prefix("NSpid:"));
+        let own = ids.next().and_then(|ids| ids.split_whitespace().last());
+        Self::new("process", number, own.unwrap_or(number))
+    }
+
     /// The namespaces of a process, as `lsns` shows them: kind and inode. `process` is `self` or a number.
     pub(crate) fn namespaces(process: &str, flags: CloneFlags) -> Vec<Self> {
         let fact = |(name, _)| {

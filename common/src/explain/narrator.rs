@@ -124,6 +124,13 @@ impl Narrator {
             return;
         }
         let width = WIDTH - 26; // room for ", and 99 more"
+        let is_said = |change: &Change<'_>| match change.fact.what {
+            "hostname" | "peer" | "process" => true,
+            what => what != "mount" && change.after.is_none(), // by `ip link del`
+        };
+        if changes.iter().any(is_said) {
+            return; // in words: the step says it already
+        }
         let mut line = String::new();
         for (at, text) in texts(changes).into_iter().enumerate() {
             let longer = format!("{line}, {text}");

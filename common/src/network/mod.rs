@@ -227,6 +227,10 @@ impl Network<'_> {
         let shell = format_args!("ip link add {name} type veth peer name {INSIDE} netns {pid}");
         let added = self.step(shell, "a cable into the container", &request);
         added.map_err(hints::link)?;
+        if explain::is_on() {
+            let peer = format!("{INSIDE} netns {pid}"); // this process cannot look at it there
+            explain::changed(&[], &[Fact::new("peer", name, peer)]);
+        }
         let link = self.link(name)?;
         let container_addr = self.container_addr.address;
         let alias = match self.host_addr {

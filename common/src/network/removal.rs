@@ -1,9 +1,9 @@
 //! What the janitor does at a container's end.
 
-use super::{is_ours, lock};
+use super::{facts, is_ours, lock};
 use crate::Result;
 use crate::error::accept;
-use crate::explain::{heading, step};
+use crate::explain::{change, heading, step};
 use crate::netlink::{Link, Request, Socket};
 use nix::errno::Errno;
 
@@ -35,16 +35,19 @@ pub(super) fn remove_links(name: &str) -> Result<()> {
         let shell = format_args!("ip link del {}", bridge.name);
         let does = "the last container removes the bridge, and the pair";
         // Both in one request: one RCU grace period (17 to 30 ms) instead of two.
-        step(shell, does, || {
+        let remove = || {
             if bridge.group != group {
                 socket.request(&Request::set_group(bridge, group))?;
             }
             delete(&Request::delete_group(group))
-        })
+        };
+        step(shell, does, || change(facts, remove))
     } else if let Some(veth) = veth {
         let shell = format_args!("ip link del {}", veth.name);
         let does = "removes the pair; others use the bridge";
-        step(shell, does, || delete(&Request::delete(veth)))
+        step(shell, does, || {
+            change(facts, || delete(&Request::delete(veth)))
+        })
     } else {
         Ok(())
     }

@@ -622,6 +622,7 @@ pub(crate) fn shows_a_refused_map(program: &str, callers: &[Caller]) {
 const STATE: &str = r#"
     for kind in uts user pid mnt net ipc cgroup; do
         echo "namespace $kind $(readlink /proc/self/ns/$kind | tr -dc 0-9)"; done
+    echo hostname hostname $(cat /proc/sys/kernel/hostname)
     for map in uid_map gid_map setgroups; do echo map $map $(cat /proc/self/$map); done
     while read -r id _ _ _ target options rest; do
         words=$(echo "${rest%%- *}" | sed 's/:[0-9]*//g; s/ $//; s/ /,/g'); rest=${rest#*- }
@@ -647,7 +648,7 @@ pub(crate) fn changes_can_be_replayed(program: &str, callers: &[Caller], options
                     let [what, name] = ["what", "name"].map(|field| string(&line, field));
                     // The host's links are not the container's.
                     let side = match what {
-                        "link" | "address" | "route" => string(&line, "side"),
+                        "link" | "peer" | "address" | "route" | "process" => string(&line, "side"),
                         _ => "container",
                     };
                     let key = (side.to_string(), what.to_string(), name.to_string());
