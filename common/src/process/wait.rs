@@ -1,0 +1,132 @@
+//! Waits for the command's end, passes signals on meanwhile, and ends the stage in the same way. See
+//! [waitpid(2)], [pid_namespaces(7)].
+//!
+//! [pid_namespaces(7)]: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
+//! [waitpid(2)]: https://man7.org/linux/man-pages/man2/waitpid.2.html
+
+use super::{Child, retry};
+use crate::error::failed;
+use crate::namespaces::{NEWPID, number_in_proc};
+use crate::terminal::Relay;
+use crate::{Result, sys};
+use nix::sys::prctl::set_dumpable;
+use nix::sys::signal::Signal::{self, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT};
+use nix::sys::signal::Signal::{SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
+use nix::sys::signal::{SigSet, SigmaskHow, kill, raise, sigprocmask};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, getpgid, getpgrp, getpid, tcgetpgrp};
+use std::{fs, mem, process::ExitCode};
+
+/// The signals that the stage passes on to its command.
+pub(super) const FORWARDED: [Signal; 4] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
+/// The signals of job control.
+pub(super) const STOPS: [Signal; 3] = [SIGTSTP, SIGTTIN, SIGTTOU];
+
+/// How a container's command ended: what the stage's own end must show.
+#[derive(Clone, Copy, Debug)]
+pub enum Exit {
+    /// It exited with this status.
+    Status(u8),
+    /// A signal ended it.
+    Signal(Signal),
+}
+
+impl Child {
+    pub(super) fn wait_for_end(
+        &self,
+        awaited: &SigSet,
+        mut relay: Option<&mut Relay>,
+    ) -> Result<Exit> {
+        let (mut emulated, mut stopping) = (None, false);
+        let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
+        let text = format!("waitpid({}, WNOHANG|WUNTRACED)", self.pid);
+        loop {
+            match waitpid(self.pid, Some(flags)).map_err(failed(&*text))? {
+                WaitStatus::Exited(_, status) => {
+                    return Ok(Exit::Status(u8::try_from(status).unwrap_or(1)));
+                }
+                WaitStatus::Signaled(_, signal, _) => {
+                    let emulated = emulated.filter(|_| signal == SIGKILL);
+                    return Ok(Exit::Signal(emulated.unwrap_or(signal)));
+                }
+                WaitStatus::Stopped(_, signal) if relay.is_none() => {
+                    if mem::take(&mut stopping) || stops_the_job(signal) {
+                        let _ = raise(SIGSTOP);
+                        let _ = kill(self.pid, SIGCONT);
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            let (signal, is_sent) = if let Some(relay) = relay.as_mut() {
+                relay.until_signal(awaited)?
+            } else {
+                // A key of the terminal has already reached the whole process group. A hangup has not:
+                // the kernel sends it to the session's leader.
+                let arrived = retry(|| sys::wait_for_signal(awaited));
+                let (signal, by_kernel) = arrived.map_err(failed("sigwaitinfo()"))?;
+                let has_reached = by_kernel && signal != SIGHUP && self.is_in_our_group();
+                (signal, has_reached)
+            };
+            if FORWARDED.contains(&signal) {
+                if !is_sent {
+                    let _ = kill(self.pid, signal); // not yet reaped, so the pid is still its own
+                }
+                if self.drops(signal) {
+                    emulated = Some(signal);
+                    let _ = kill(self.pid, SIGKILL);
+                }
+            } else if STOPS.contains(&signal) && self.drops(signal) {
+                stopping = kill(self.pid, SIGSTOP).is_ok();
+            }
+        }
+    }
+
+    fn is_in_our_group(&self) -> bool {
+        getpgid(Some(self.pid)) == Ok(getpgrp())
+    }
+
+    /// Whether the kernel drops `signal`: PID 1 of a namespace gets only signals that it handles or blocks
+    /// (pid_namespaces(7)), so `sleep 60` as a container's command could not be interrupted. Then the
+    /// stage does what the signal would do.
+    fn drops(&self, signal: Signal) -> bool {
+        if !self.flags.contains(NEWPID) {
+            return false;
+        }
+        // If it cannot be read, the signal is left to the command.
+        let number = number_in_proc(self.pid).map_or(0, Pid::as_raw);
+        let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
+        let has = |field: &str| {
+            let mask = status.lines().find_map(|line| line.strip_prefix(field));
+            let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+            mask.is_none_or(|mask| mask >> (signal as i32 - 1) & 1 == 1)
+        };
+        !has("SigIgn:") && !has("SigCgt:") && !has("SigBlk:")
+    }
+}
+
+/// Whether a stop of the child by `signal` must stop the stage. At a terminal a shell waits for its job
+/// to stop, and continues it with `fg`. SIGSTOP, which no key sends, counts only if the stage is such a
+/// job itself, in the foreground: elsewhere nobody would continue the stage.
+fn stops_the_job(signal: Signal) -> bool {
+    let is_foreground_job =
+        |terminal| getpgrp() == getpid() && tcgetpgrp(terminal) == Ok(getpgrp());
+    let terminal = fs::File::open("/dev/tty");
+    terminal.is_ok_and(|terminal| signal != SIGSTOP || is_foreground_job(terminal))
+}
+
+impl Exit {
+    /// Ends the stage as its command ended: with its status, or by its signal.
+    pub fn pass_on(self) -> ExitCode {
+        match self {
+            Self::Status(status) => status.into(),
+            Self::Signal(signal) => {
+                let _ = set_dumpable(false); // the core file, if any, is the command's
+                let _ = sys::set_ignored(signal, false);
+                let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&SigSet::from(signal)), None);
+                let _ = raise(signal);
+                (128 + signal as u8).into() // for a signal that does not end a process
+            }
+        }
+    }
+}
