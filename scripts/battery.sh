@@ -33,8 +33,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ "$(id -u)" = 0 ] || fail 'it needs root, to create a root file system and to be another user'
-for program in curl mmdebstrap newuidmap python3; do
-    command -v $program >/dev/null && continue
+for program in curl debian-archive-keyring mmdebstrap newuidmap python3; do
+    { command -v $program >/dev/null || [ -e "/usr/share/keyrings/$program.gpg" ]; } && continue
     apt-get update -q
     DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends curl debian-archive-keyring \
         mmdebstrap python3 uidmap
@@ -85,13 +85,12 @@ make_package() {
     dpkg-deb --build "$tmp/deb" "$1/opt/leopard.deb" >/dev/null
 }
 
-# Another list, another cache.
 packages='adduser,apt-utils,bsdutils,gcc,git,hostname,libc6-dev,libpython3.11-testsuite,nginx-light,openssh-client,openssh-server,passwd,postgresql-15,python3,redis-server,screen,sudo,tmux,util-linux'
 
 # A root of root's, without what is large and not needed here, and a copy of the user's.
 make_roots() {
     echo 'battery.sh: creating a root file system' >&2
-    rm -rf --one-file-system "$cache/root" "$cache/user" "$cache/packages"
+    rm -rf --one-file-system "$cache/root" "$cache/user" "$cache/recipe"
     mirror=$(apt-get indextargets --format "\$(REPO_URI)" 'Created-By: Packages' 'Label: Debian' | head -n 1)
     set -- bookworm "$tmp/new" "${mirror:-http://deb.debian.org/debian}"
     for path in '/usr/share/doc/*' '/usr/share/i18n/*' '/usr/share/locale/*' '/usr/share/man/*' \
@@ -116,9 +115,11 @@ make_roots() {
             echo create_main_cluster=false >"$1/etc/postgresql-common/createcluster.conf"' "$@"
     # shellcheck disable=SC2016 # for the inner shell
     on_a_host sh -euc 'cd "$1/user"; tar -C ../root -c . | $as_user unshare --map-auto --map-root-user tar -xp' sh "$cache"
-    echo "$packages" >"$cache/packages"
+    echo "$recipe" >"$cache/recipe"
 }
-[ "$(cat "$cache/packages" 2>/dev/null)" = "$packages" ] || make_roots
+# Another recipe, another root.
+recipe=$(sed -n '/^on_a_host()/,/^}/p; /^make_package()/,/^}/p; /^packages=/,/^}/p' "$repo/scripts/battery.sh" | cksum)
+[ "$(cat "$cache/recipe" 2>/dev/null)" = "$recipe" ] || make_roots
 [ -z "$make" ] || exit 0
 
 [ -n "${STAGE_BIN_DIR-}" ] || (cd "$repo" && cargo build --quiet --package stage5-net)
