@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 LIMIT = 120  # seconds, against cases that hang
 # The line that states the reason, rather than what followed from it.
-REASON = re.compile(r"failed: |Invalid argument|not permitted|Permission denied")
+REASON = re.compile(r"cannot open|failed: |Invalid argument|not permitted|Permission denied")
 CALLERS = ("root", "user")
 
 
@@ -145,8 +146,10 @@ class Run:
         begin = time.monotonic()
         with tempfile.TemporaryFile("w+", errors="replace") as errors:
             stage = subprocess.Popen([*words, "--", "sh", "-euc", case.script], cwd="/", text=True, errors="replace",
-                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
-            timer = threading.Timer(LIMIT, stage.kill)
+                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+                                     start_new_session=True)
+            # The container dies with the stage; the group has what else holds the pipe.
+            timer = threading.Timer(LIMIT, os.killpg, [stage.pid, signal.SIGKILL])
             timer.start()
             output = ""
             if not case.outside:
@@ -166,7 +169,7 @@ class Run:
         if self.seconds > LIMIT:
             self.problem = f"not finished after {LIMIT} s"
         elif not self.problem and (stage.returncode or not re.fullmatch(case.output, output.strip())):
-            lines = [line.strip() for line in self.log.splitlines() if line.strip()]
+            lines = [line.strip() for line in self.log.splitlines() if line.strip() and not line.startswith("hint: ")]
             reason = next(filter(REASON.search, lines), lines[-1] if lines else f"status {stage.returncode}")
             self.problem = re.sub(r".* \[emerg\] \S+ ", "", reason)  # when nginx has said it, and which process
         return self
@@ -181,13 +184,12 @@ class Run:
 
 
 def host_state():
-    """What a run could leave: mounts, links, processes, and files in the roots."""
+    """What a run could leave: mounts, processes, and files in the roots."""
     processes = [name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
     roots = subprocess.run(["find", f"{DIRECTORY}/root", f"{DIRECTORY}/user", "-xdev", "-printf", "%p %C@ %s %M %U %G\n"],
                            stdout=subprocess.PIPE, check=True).stdout
     with open("/proc/self/mountinfo", encoding="utf-8") as mounts:
-        return {"mounts": mounts.read(), "links": os.listdir("/sys/class/net"), "processes": sorted(processes),
-                "files in the roots": hash(roots)}
+        return {"mounts": mounts.read(), "processes": sorted(processes), "files in the roots": hash(roots)}
 
 
 def main():
@@ -199,6 +201,8 @@ def main():
     global DIRECTORY
     DIRECTORY = options.directory
     cases = [case for case in CASES if options.only in case.name and (case.short or not options.short)]
+    if not cases:
+        parser.error(f"no case has '{options.only}' in its name")
     # Those that take longest begin first.
     order = sorted(cases, key=lambda case: "test_s" not in case.name)
     runs = [Run(case, caller, auto) for case in order for caller in CALLERS for auto in (False, True)]
@@ -216,7 +220,7 @@ def main():
     wrong = 0
     for run in results.values():
         name = f"{run.case.name} as {run.caller}{', --map auto' if run.auto else ''}, {run.seconds:.1f} s"
-        if run.problem and run.should_work():
+        if run.seconds > LIMIT or run.problem and run.should_work():
             print(f"FAILED: {name}: {run.problem}\n{run.log[-4000:]}", file=sys.stderr)
         elif not run.problem and not run.should_work():
             print(f"FAILED: {name}: it works without --map auto, so say so in battery.py", file=sys.stderr)
@@ -235,7 +239,7 @@ def main():
     slowest = max(results.values(), key=lambda run: run.seconds)
     print(f"battery.sh: {len(runs)} runs in {seconds:.0f} s, the longest {slowest.seconds:.0f} s ({slowest.case.name})",
           file=sys.stderr)
-    return wrong != 0
+    return 2 if before["files in the roots"] != after["files in the roots"] else int(wrong != 0)
 
 
 if __name__ == "__main__":
