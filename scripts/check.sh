@@ -17,8 +17,9 @@ case ${1-} in
 esac
 cd -- "$(dirname -- "$0")/.."
 tmp=$(mktemp -d)
-doctor=''
-trap '[ -z "$doctor" ] || kill "$doctor" 2>/dev/null || :; wait; rm -r "$tmp"' EXIT
+doctor='' battery=''
+# shellcheck disable=SC2086 # none, one or two
+trap '[ -z "$doctor$battery" ] || kill $doctor $battery 2>/dev/null || :; wait; rm -r "$tmp"' EXIT
 trap 'exit 130' HUP INT TERM
 begin=$(date +%s) part=''
 step() { # the end of a part, and the begin of the next
@@ -48,6 +49,7 @@ debootstrap debootstrap
 hyperfine hyperfine
 ip iproute2
 iptables iptables
+mmdebstrap mmdebstrap
 newuidmap uidmap
 nft nftables
 ping iputils-ping
@@ -71,6 +73,12 @@ if [ -n "$missing" ]; then
         echo "check.sh: please install (the names are Debian's):$missing" >&2
         exit 1
     fi
+fi
+
+if [ "$(id -u)" = 0 ]; then
+    # Creating its root file system takes a minute; much of it is waiting.
+    nice scripts/battery.sh --make >"$tmp/battery" 2>&1 &
+    battery=$!
 fi
 
 step format
@@ -134,6 +142,11 @@ if [ "$(id -u)" = 0 ]; then
     tail -n 1 "$tmp/doctor"
     sed -n 's/^skip \(.*\): \(.*\)/doctor.sh \1\t\2/p' "$tmp/doctor" >>"$NOT_TRIED"
 
+    step 'programs of a Debian root: the short form'
+    wait "$battery" || { cat "$tmp/battery"; exit 1; }
+    battery=''
+    STAGE_BIN_DIR=target/debug scripts/battery.sh --short >/dev/null
+
     step 'measurements: that they work, and what can be counted'
     cargo build --quiet --release
     scripts/bench.sh --quick >/dev/null
@@ -143,7 +156,7 @@ if [ "$(id -u)" = 0 ]; then
     step 'other kernels: the short form'
     scripts/kernels.sh --short
 else
-    for left_out in doctor.sh replay.sh stress.sh scale.sh isolation.sh faults.sh bench.sh kernels.sh; do
+    for left_out in doctor.sh replay.sh stress.sh scale.sh isolation.sh faults.sh battery.sh bench.sh kernels.sh; do
         printf 'scripts/%s\tit needs root\n' "$left_out" >>"$NOT_TRIED"
     done
 fi
