@@ -57,7 +57,7 @@ grep -E '^[WE]:|^E: |Can not' /tmp/log || leopard; stat -c %%U /var/lib/leopard/
 CASES = [
     Case("`su`", "su -s /bin/sh redis -c 'id -un; id -Gn'", "redis\nredis", "root user", short=True),
     Case("`sudo`", "sudo -u redis id -un", "redis", "root user"),
-    Case("`chown`", "touch /root/f; chown redis:www-data /root/f; stat -c %U:%G /root/f", "redis:www-data",
+    Case("`chown`", "touch /tmp/f; chown redis:www-data /tmp/f; stat -c %U:%G /tmp/f", "redis:www-data",
          "root user", short=True),
     Case("`useradd`", "useradd -m ada; stat -c %U:%G /home/ada", "ada:ada", "root user"),
     Case("`adduser`", "adduser --quiet --disabled-password --gecos '' ada; su - ada -c 'pwd; id -un'",
