@@ -336,6 +336,9 @@ mod tests {
         assert_eq!(decode(&datagram).unwrap(), expected);
         let refused = Reply::Refused(Errno::EOPNOTSUPP, "Device is unwilling".into());
         assert_eq!(decode(&refusal()).unwrap(), [refused]);
+        let cut_short = message(libc::NLMSG_DONE, 0, &(-105_i32).to_ne_bytes());
+        let expected = [Reply::Refused(Errno::ENOBUFS, String::new())];
+        assert_eq!(decode(&cut_short).unwrap(), expected);
         let flags = libc::NLM_F_MULTI | libc::NLM_F_DUMP_INTR;
         let interrupted = message(libc::NLMSG_DONE, flags, &[0; 4]);
         let expected = [Reply::Interrupted, Reply::Done];

@@ -182,18 +182,8 @@ impl Run {
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("timeout");
-        command.args([
-            "-k",
-            "5",
-            "60",
-            "unshare",
-            "--uts",
-            "--mount",
-            "--net",
-            "--pid",
-            "--fork",
-            "--mount-proc",
-        ]);
+        let host = "-k 5 60 unshare --uts --mount --net --pid --fork --mount-proc";
+        command.args(host.split(' '));
         if !geteuid().is_root() {
             command.args(["--user", "--map-current-user", "--keep-caps"]);
         }
