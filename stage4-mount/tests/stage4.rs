@@ -274,19 +274,35 @@ fn roots_that_cannot_be() {
     }
 }
 
-/// What the kernel says in an initial ramfs, or of a root that is no mount point; here a tracer plays it.
+/// What the kernel says in an initial ramfs, of a root that is no mount point, or where AppArmor restricts
+/// ordinary users; here a tracer plays it.
 #[test]
 fn says_why_the_root_cannot_be_changed() {
+    let sysctl = "mount -t tmpfs none /proc/sys/kernel; echo 1 > /proc/sys/kernel/apparmor_restrict_unprivileged_userns";
     for caller in callers() {
-        for (errno, hint) in [
-            ("EINVAL", "\nhint: the kernel cannot move the initial ramfs"),
-            ("EBUSY", "\nhint: \"/tmp\" is not a mount point"),
+        for (call, errno, hint) in [
+            (
+                "pivot_root",
+                "EINVAL",
+                "the kernel cannot move the initial ramfs",
+            ),
+            ("pivot_root", "EBUSY", "\"/tmp\" is not a mount point"),
+            ("mount", "EPERM", "AppArmor takes all capabilities"),
         ] {
-            let refuse = format!("inject=pivot_root:error={errno}");
+            let prepare = match (call, caller) {
+                ("mount", Caller::Root) => continue,
+                ("mount", Caller::User) => sysctl,
+                _ => "",
+            };
+            let (refuse, hint) = (
+                format!("inject={call}:error={errno}"),
+                format!("\nhint: {hint}"),
+            );
             let strace = ["strace", "-fqq", "-o", "/dev/null", "-e", &refuse];
-            let message = Run::new(STAGE, caller).under(&strace).failure(1, &["true"]);
+            let run = Run::new(STAGE, caller).prepare(prepare).under(&strace);
+            let message = run.failure(1, &["true"]);
             assert!(
-                message.contains(&format!("): {errno}: ")) && message.contains(hint),
+                message.contains(&format!("): {errno}: ")) && message.contains(&hint),
                 "{message}"
             );
         }

@@ -790,6 +790,8 @@ fn the_dev_of_a_root_is_held_by_its_descriptor() {
         assert!(said.contains("mount(\"tmpfs\", \"/proc/self/fd/"), "{said}");
         let opens = "/dev\", O_PATH|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC)";
         assert!(said.contains(opens), "{said}");
+        let needless = "\"\", 0) = 0"; // an empty file needs no write(2)
+        assert!(!said.contains(needless), "{said}");
         assert!(
             !said.contains(&format!("mount(\"tmpfs\", \"{}/dev", busybox().display())),
             "{said}"
@@ -954,6 +956,11 @@ fn has_a_terminal_of_its_own() {
             &["--bare", "--", "ps", "-o", "sid=", "-p1"],
         );
         assert!(terminal.exp_eof().unwrap().contains("0\r\n"));
+        // In a session without a terminal, it has none: the caller's is in use in another session.
+        let run = Run::new(STAGE, caller).under(&["setsid", "-w"]);
+        let look = ["--", "sh", "-c", "ls -A /dev/pts; echo end"];
+        let mut terminal = support::at_a_terminal(&run, &look);
+        assert!(terminal.exp_eof().unwrap().ends_with("ptmx\r\nend\r\n"));
     }
 }
 
