@@ -7,7 +7,7 @@ mod explain;
 #[path = "../../common/tests/support/mod.rs"]
 mod support;
 
-use support::{Run, callers};
+use support::{Run, callers, has};
 
 const STAGE: &str = env!("CARGO_BIN_EXE_stage3-pid");
 const BY_HAND: [&str; 2] = ["-uUrpf", "--mount-proc"];
@@ -81,10 +81,9 @@ fn says_why_proc_cannot_be_mounted() {
         let call =
             "mount(\"proc\", \"/proc\", \"proc\", MS_NOSUID|MS_NODEV|MS_NOEXEC, NULL): EPERM: ";
         assert!(message.contains(call), "{message}");
-        assert!(
-            message.contains("an outer container hides parts of /proc")
-                && message.contains("(/proc/"),
-            "{message}"
+        has(
+            &message,
+            &["an outer container hides parts of /proc", "(/proc/"],
         );
     }
 }
@@ -207,9 +206,9 @@ fn says_that_the_stack_is_too_small() {
     for caller in callers() {
         let small = ["sh", "-c", "ulimit -s 64; exec \"$@\"", "sh"];
         let message = Run::new(STAGE, caller).under(&small).failure(1, &["true"]);
-        assert!(
-            message.contains("the limit on the stack is 64 KiB\nhint: ulimit -s"),
-            "{message}"
+        has(
+            &message,
+            &["the limit on the stack is 64 KiB\nhint: ulimit -s"],
         );
     }
 }

@@ -11,7 +11,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use support::{Caller, Run, busybox, callers};
+use support::{Caller, Run, busybox, callers, has};
 
 const STAGE: &str = env!("CARGO_BIN_EXE_stage5-net");
 
@@ -213,11 +213,13 @@ fn what_is_there_already_stays() {
                 format!("ip link add br0 type {kind}; ip address add 172.20.9.9/24 dev br0");
             let run = Run::new(STAGE, caller).prepare(&prepare);
             let message = run.failure(1, &["true"]);
-            assert!(
-                message.contains("IFLA_IFNAME=\"br0\", ")
-                    && message.contains("): EEXIST: File exists\nhint: a link br0 exists")
-                    && message.contains("--bridge"),
-                "{message}"
+            has(
+                &message,
+                &[
+                    "IFLA_IFNAME=\"br0\", ",
+                    "): EEXIST: File exists\nhint: a link br0 exists",
+                    "--bridge",
+                ],
             );
             let kept = run.clone().under(&show).stdout(&["true"]);
             assert!(kept.contains("br0    inet 172.20.9.9/24"), "{kept}");
@@ -260,10 +262,9 @@ fn a_subnet_that_is_in_use() {
         for (prepare, hint) in cases {
             let run = Run::new(STAGE, caller).prepare(&format!("{lan} {prepare}"));
             let message = run.failure(1, &["true"]);
-            assert!(
-                message.contains("--bridge-addr 172.20.1.2/24: EADDRINUSE: ")
-                    && message.contains(hint),
-                "{message}"
+            has(
+                &message,
+                &["--bridge-addr 172.20.1.2/24: EADDRINUSE: ", hint],
             );
             assert_eq!(
                 run.stdout(&["--bridge-addr", "172.21.1.2/24", "hostname"]),
@@ -291,10 +292,7 @@ fn a_subnet_that_another_bridge_has() {
         let output = run.output(&[]);
         let said = support::text(&output.stderr);
         assert_eq!(support::text(&output.stdout), "1\n");
-        assert!(
-            said.contains("EADDRINUSE: ") && said.contains("the bridge of another stage, br0"),
-            "{said}"
-        );
+        has(&said, &["EADDRINUSE: ", "the bridge of another stage, br0"]);
         assert!(said.contains("--bridge-addr"), "{said}");
     }
 }
@@ -388,8 +386,9 @@ fn a_full_subnet() {
 fn a_stage_waits_for_the_network() {
     let script = r#"flock /proc/self/ns/net sh -c 'sleep 1; echo first' & until grep -q FLOCK /proc/locks; do sleep 0.05; done
         "$@" echo second; wait
-        for kind in ipc mnt pid user uts; do flock /proc/self/ns/$kind sleep 30 & done # locks of others
-        flock /proc/self/ns/net sleep 30 & holder=$!; until [ $(grep -c FLOCK /proc/locks) = 6 ]; do sleep 0.05; done
+        others() { for kind; do flock /proc/self/ns/$kind sleep 30 & done; } # locks before and after the one that counts
+        wait_for() { until [ $(grep -c FLOCK /proc/locks) = $1 ]; do sleep 0.05; done; }
+        others ipc user; wait_for 2; flock /proc/self/ns/net sleep 30 & holder=$!; wait_for 3; others cgroup mnt pid uts; wait_for 7
         "$@" echo third; echo $?; echo "holder: process $holder" >&2; pkill -P $$,$holder; wait"#;
     for caller in roots() {
         let output = Run::new(STAGE, caller)
@@ -398,9 +397,9 @@ fn a_stage_waits_for_the_network() {
         let (seen, said) = (support::text(&output.stdout), support::text(&output.stderr));
         assert_eq!(seen, "first\nsecond\n1\n", "{said}");
         let holder = said.lines().find_map(|line| line.strip_prefix("holder: "));
-        assert!(
-            said.contains("ETIMEDOUT: ") && said.contains(&format!("hint: {} ", holder.unwrap())),
-            "{said}"
+        has(
+            &said,
+            &["ETIMEDOUT: ", &format!("hint: {} ", holder.unwrap())],
         );
         assert!(
             said.contains("(flock, user 0)") || said.contains("(sleep, user 0)"),
@@ -409,25 +408,37 @@ fn a_stage_waits_for_the_network() {
     }
 }
 
-/// Looks at the links and deletes them under one lock: in between no other stage may use the bridge.
+/// Looks at the links and deletes them under one lock: in between no other stage may use the bridge. The
+/// container's process first closes its copies of the lock, the janitor's pipe and the pipe that starts it.
 #[test]
 fn the_janitor_works_under_the_lock() {
     for caller in roots() {
         let directory = support::open_directory();
         let log = directory.path().join("log");
         let log = log.to_str().unwrap();
-        let strace = ["strace", "-fqq", "-e", "trace=flock,sendto", "-o", log];
+        let trace = "trace=flock,sendto,close,openat,execve";
+        let strace = ["strace", "-fqq", "-e", trace, "-o", log];
         let run = Run::new(STAGE, caller).under(&strace);
         run.stdout(&["--net", "host", "true"]);
         let log = std::fs::read_to_string(log).unwrap();
         let process = |line: &str| line.split(' ').next().map(String::from);
         let janitor = log.lines().find(|line| line.contains("RTM_DELLINK"));
         let janitor = janitor.and_then(process);
+        let is_shown = |line: &&str| line.contains("flock(") || line.contains("sendto(");
         let calls = log.lines().filter(|line| process(line) == janitor);
-        let calls = calls.collect::<Vec<_>>();
+        let calls = calls.filter(is_shown).collect::<Vec<_>>();
         let unlocks = calls.iter().position(|call| call.contains("LOCK_UN"));
         assert!(calls[0].contains("LOCK_EX"), "{log}");
         assert_eq!(unlocks, Some(calls.len() - 1), "{log}");
+        let command = log.lines().find(|line| line.contains("[\"true\"]"));
+        let command = command.and_then(process);
+        let calls = log.lines().filter(|line| process(line) == command);
+        let closes = calls.take_while(|line| line.contains("close"));
+        assert_eq!(
+            closes.filter(|line| line.contains("close(")).count(),
+            3,
+            "{log}"
+        );
     }
 }
 
@@ -438,10 +449,7 @@ fn a_full_bridge() {
         let ports = "ip link add br0 group 1275068416 type bridge
             seq 1023 | sed 's/.*/link add p& master br0 type veth peer name q&/' | ip -batch -";
         let message = Run::new(STAGE, caller).prepare(ports).failure(1, &["true"]);
-        assert!(
-            message.contains("EXFULL: ") && message.contains("a bridge has at most 1023 ports"),
-            "{message}"
-        );
+        has(&message, &["EXFULL: ", "a bridge has at most 1023 ports"]);
     }
 }
 
@@ -455,10 +463,7 @@ fn the_picture_is_for_a_shell_at_a_terminal() {
         let mut terminal = support::at_a_terminal(&run, &[]);
         let picture = terminal.exp_string("\n-> ").unwrap();
         let last = "-- veth0 172.20.1.3 --|-- veth1 172.20.1.4\r\n";
-        assert!(
-            picture.contains(last) && picture.contains("without its walls"),
-            "{picture}"
-        );
+        has(&picture, &[last, "without its walls"]);
         let widths = picture
             .lines()
             .filter(|line| line.starts_with(' '))
@@ -514,10 +519,7 @@ fn both_sides_can_be_looked_at() {
             for place in [" br0", "172.20.1.2/24", " veth0", "172.20.1.3/24"] {
                 assert!(outside.contains(place), "{place}: {outside}");
             }
-            assert!(
-                inside.contains(" veth1") && inside.contains("172.20.1.4/24"),
-                "{inside}"
-            );
+            has(&inside, &[" veth1", "172.20.1.4/24"]);
             terminal.send_line("exit").unwrap();
             terminal.exp_eof().unwrap();
         }
@@ -527,10 +529,7 @@ fn both_sides_can_be_looked_at() {
 #[test]
 fn without_root_the_host_network_is_refused() {
     let message = Run::new(STAGE, Caller::User).failure(1, &["--net", "host", "true"]);
-    assert!(
-        message.contains("EPERM: ") && message.contains("--net private"),
-        "{message}"
-    );
+    has(&message, &["EPERM: ", "--net private"]);
 }
 
 /// What Docker leaves is left; what changes the host, or the container's walls, is refused.
@@ -575,10 +574,7 @@ END
         for set in sets.map(|set| format!("Cap{set}\n")) {
             assert!(works.contains(&set), "{set}{works}");
         }
-        assert!(
-            works.contains("NoNewPrivs:\t1\n") && works.contains("Seccomp:\t2\n"),
-            "{works}"
-        );
+        has(&works, &["NoNewPrivs:\t1\n", "Seccomp:\t2\n"]);
         assert!(works.ends_with("ping\nchown\nbind\n"), "{works}");
         assert_eq!(run.stdout(&["--", "bash", "-c", REFUSED]), "");
         // The same attempts, where nothing is closed: they can succeed.
