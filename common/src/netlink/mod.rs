@@ -255,6 +255,19 @@ mod tests {
         assert_eq!(Request::get_link(&name).encode(), Err(Errno::EMSGSIZE));
     }
 
+    /// Where the cause is known, there is another hint than the kernel's words.
+    #[test]
+    fn the_kernels_own_words() {
+        let name = "a-link-has-at-most-15";
+        let refused = Socket::open().unwrap().link(name).unwrap_err();
+        assert_eq!(refused.errno(), Some(Errno::ERANGE));
+        let words = refused.hint.unwrap();
+        assert!(words.starts_with("the kernel says: "), "{words}");
+        let unknown = Error::new("RTM_NEWLINK()", Errno::EOPNOTSUPP).hint(words);
+        let hint = crate::hints::link(unknown).hint.unwrap();
+        assert!(hint.starts_with("this kernel has no bridge"), "{hint}");
+    }
+
     /// A message as a kernel would send it.
     fn message(kind: i32, flags: i32, body: &[u8]) -> Vec<u8> {
         let length = u32::try_from(HEADER + body.len()).unwrap();
