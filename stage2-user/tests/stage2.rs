@@ -87,14 +87,8 @@ fn says_why_there_is_no_user_namespace() {
 #[test]
 fn recognises_the_apparmor_restriction() {
     let sysctl = "mount -t tmpfs none /proc/sys/kernel; echo 1 > /proc/sys/kernel/apparmor_restrict_unprivileged_userns";
-    let refuse = [
-        "strace",
-        "-fqq",
-        "-o",
-        "/dev/null",
-        "-e",
-        "inject=write:error=EPERM:when=1",
-    ];
+    let refuse = "inject=write:error=EPERM:when=1";
+    let refuse = ["strace", "-fqq", "-o", "/dev/null", "-e", refuse];
     if callers().contains(&Caller::Root) {
         let message = Run::new(STAGE, Caller::User)
             .prepare(sysctl)
