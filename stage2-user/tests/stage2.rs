@@ -203,6 +203,19 @@ fn goes_on_when_only_the_command_is_stopped() {
     support::goes_on_when_only_the_command_is_stopped(STAGE, &callers());
 }
 
+/// The stage is killed when it has started the child, before the child has asked the kernel to be killed with
+/// it: a tracer delays that prctl(2).
+#[test]
+fn a_command_never_runs_without_its_stage() {
+    let script = r#"cd "$(mktemp -d)"; strace -fqq -o log -e inject=prctl:delay_enter=1000000:when=1 "$@" 2>said & strace=$!
+        until grep -q 'container .*read(pipe) = 1' said; do sleep 0.05; done
+        kill -KILL $(cat /proc/$strace/task/$strace/children); wait $strace; echo end; rm -r "$PWD""#;
+    for caller in callers() {
+        let run = Run::new(STAGE, caller).under(&["sh", "-c", script, "sh"]);
+        assert_eq!(run.stdout(&["--explain=calls", "echo", "ran"]), "end\n");
+    }
+}
+
 /// Where /proc belongs to another PID namespace, the child's number there is another process, whose map must
 /// stay as it is. A map is written through the number that /proc has for the child.
 #[test]
