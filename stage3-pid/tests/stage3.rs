@@ -61,6 +61,10 @@ fn propagates_as_unshare_does() {
             assert_eq!(stage.lines().count(), 2, "{stage}");
             seen.push(stage);
         }
+        // Of several mounts that change, --explain shows the directories only.
+        let words = ["--explain", "--propagation", "shared", "true"];
+        let said = Run::new(STAGE, caller).output(&words).stderr;
+        has(&support::text(&said), &["    mount ~/, ~/", " more\n"]);
         assert!(
             !seen[0].contains(':') && seen[1].contains("master:") && seen[2].contains("shared:"),
             "{seen:?}"

@@ -124,7 +124,7 @@ impl Narrator {
             return;
         }
         let width = WIDTH - 26; // room for ", and 99 more"
-        let mut line = String::new();
+        let (mut line, mut more) = (String::new(), String::new());
         for (at, text) in texts(changes).into_iter().enumerate() {
             let longer = format!("{line}, {text}");
             if line.is_empty() {
@@ -132,7 +132,7 @@ impl Narrator {
             } else if longer.chars().count() <= width {
                 line = longer;
             } else if changes[at].fact.what == "mount" {
-                line = format!("{line}, and {} more", changes.len() - at);
+                more = format!(", and {} more", changes.len() - at);
                 break;
             } else {
                 self.line(&format!("    {line}"));
@@ -143,7 +143,7 @@ impl Narrator {
             line = format!("{}...", &line[..end]);
         }
         if !line.is_empty() {
-            self.line(&format!("    {line}"));
+            self.line(&format!("    {line}{more}"));
         }
     }
 
