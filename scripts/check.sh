@@ -126,12 +126,14 @@ if [ "$(id -u)" = 0 ]; then
     cp -r scripts target/debug/stage?-* "$tmp/copy"
     (cd "$tmp/copy" && STAGE_BIN_DIR=$tmp/copy setpriv --reuid=65533 --regid=65533 --clear-groups scripts/compare.sh)
 
-    step 'killed at any moment, and many at once: the short form'
-    scripts/stress.sh 40
+    step 'many at once: the short form'
     STAGE_BIN_DIR=target/debug scripts/scale.sh 40
+    beside stress.sh scripts/stress.sh 40
 
     step 'what is open inside'
     STAGE_BIN_DIR=target/debug scripts/isolation.sh >/dev/null
+    step 'killed at any moment: the short form'
+    join stress.sh
 
     step 'other kernels: the short form'
     join kernels.sh
