@@ -17,9 +17,7 @@ case ${1-} in
 esac
 cd -- "$(dirname -- "$0")/.."
 tmp=$(mktemp -d)
-doctor='' battery=''
-# shellcheck disable=SC2086 # none, one or two
-trap '[ -z "$doctor$battery" ] || kill $doctor $battery 2>/dev/null || :; wait; rm -r "$tmp"' EXIT
+trap 'jobs -p >"$tmp/jobs"; xargs -r kill <"$tmp/jobs" 2>/dev/null || :; wait; rm -r "$tmp"' EXIT
 trap 'exit 130' HUP INT TERM
 begin=$(date +%s) part=''
 step() { # the end of a part, and the begin of the next
@@ -27,6 +25,19 @@ step() { # the end of a part, and the begin of the next
     [ -z "$part" ] || printf '   %s s: %s\n' $((now - start)) "$part"
     start=$now part=$*
     printf '\n== %s\n' "$part"
+}
+# beside NAME COMMAND...: runs it beside the parts that follow. Its last output is its end.
+beside() {
+    name=$1; shift
+    "$@" >"$tmp/$name" 2>&1 </dev/null &
+    echo $! >"$tmp/$name.pid"
+}
+# join NAME: waits for it, and fails with its output if it has failed.
+join() {
+    wait "$(cat "$tmp/$1.pid")" || { cat "$tmp/$1"; exit 1; }
+    tail -n 1 "$tmp/$1"
+    printf '   %s s, beside others: %s\n' $(($(stat -c %Y "$tmp/$1") - $(stat -c %Y "$tmp/$1.pid"))) "$1"
+    sed -n "s/^skip \(.*\): \(.*\)/$1 \1\t\2/p" "$tmp/$1" >>"$NOT_TRIED"
 }
 # A line for each test that was left out: the test, a tab, the reason.
 export NOT_TRIED="$tmp/not-tried"
@@ -77,8 +88,7 @@ fi
 
 if [ "$(id -u)" = 0 ]; then
     # Creating its root file system takes a minute; much of it is waiting.
-    nice scripts/battery.sh --make >"$tmp/battery" 2>&1 &
-    battery=$!
+    beside battery.sh nice scripts/battery.sh --make
 fi
 
 step format
@@ -103,18 +113,20 @@ if command -v cargo-deny >/dev/null; then
 else
     echo 'cargo-deny is not installed: licences and duplicate packages are not checked'
 fi
+step 'build of the tests'
+cargo test --quiet --workspace --no-run
+beside rootfs.sh scripts/tests/rootfs.sh
+# It also builds the stages for release. The tests wait so often that both take little longer than one.
+[ "$(id -u)" != 0 ] || beside kernels.sh scripts/kernels.sh --short
 step tests
 cargo test --workspace --no-fail-fast
-step 'rootfs.sh'
-scripts/tests/rootfs.sh
+step 'tests of rootfs.sh'
+join rootfs.sh
 
 step 'beside the slides'
-cargo build --quiet
 scripts/compare.sh
 if [ "$(id -u)" = 0 ]; then
-    # Most of it waits, so it runs beside the others.
-    scripts/tests/doctor.sh >"$tmp/doctor" 2>&1 &
-    doctor=$!
+    beside doctor.sh scripts/tests/doctor.sh # most of it waits
 
     step 'beside the slides, as an ordinary user'
     # The checkout may be where an ordinary user cannot enter.
@@ -126,35 +138,33 @@ if [ "$(id -u)" = 0 ]; then
     step 'replay.sh: the pages in a browser'
     scripts/tests/replay.py
 
-    step 'killed at any moment, and many at once: the short form'
-    scripts/stress.sh 40
+    step 'many at once: the short form'
     STAGE_BIN_DIR=target/debug scripts/scale.sh 40
+    beside stress.sh scripts/stress.sh 40
 
     step 'what is open inside'
     STAGE_BIN_DIR=target/debug scripts/isolation.sh >/dev/null
+    step 'killed at any moment: the short form'
+    join stress.sh
+
+    step 'other kernels: the short form'
+    join kernels.sh
+    beside bench.sh scripts/bench.sh --quick
 
     step 'each system call fails: the short form'
     scripts/faults.sh --short
 
     step 'sick machines: doctor.sh'
-    wait "$doctor" || { cat "$tmp/doctor"; exit 1; }
-    doctor=''
-    tail -n 1 "$tmp/doctor"
-    sed -n 's/^skip \(.*\): \(.*\)/doctor.sh \1\t\2/p' "$tmp/doctor" >>"$NOT_TRIED"
+    join doctor.sh
 
     step 'programs of a Debian root: the short form'
-    wait "$battery" || { cat "$tmp/battery"; exit 1; }
-    battery=''
+    join battery.sh
     STAGE_BIN_DIR=target/debug scripts/battery.sh --short >/dev/null
 
     step 'measurements: that they work, and what can be counted'
-    cargo build --quiet --release
-    scripts/bench.sh --quick >/dev/null
+    join bench.sh
     scripts/bench.sh --counts
     cargo run --quiet --package stage5-net --example manuals "$tmp" >/dev/null
-
-    step 'other kernels: the short form'
-    scripts/kernels.sh --short
 else
     for left_out in doctor.sh replay.sh stress.sh scale.sh isolation.sh faults.sh battery.sh bench.sh kernels.sh; do
         printf 'scripts/%s\tit needs root\n' "$left_out" >>"$NOT_TRIED"

@@ -185,7 +185,7 @@ by_busybox() {
 		lacks "$file is not statically linked" 'apt-get install busybox-static' || return
 	(
 		cd "$root" && mkdir bin etc usr && mkdir -m 700 root && cp -- "$file" bin/busybox && cd bin &&
-			./busybox --list | grep -vx busybox | xargs -n 1 ln -s busybox && cd .. &&
+			./busybox --install . && cd .. && # hard links, by one process
 			ln -s bin sbin && ln -s ../bin ../sbin usr &&
 			printf '%s\n' root:x:0:0:root:/root:/bin/sh nobody:x:65534:65534:nobody:/: >etc/passwd &&
 			printf '%s\n' root:x:0: nogroup:x:65534: >etc/group

@@ -282,8 +282,10 @@ pub(crate) fn link(error: Error) -> Error {
     };
     let no_right = "changing the host's network needs CAP_NET_ADMIN: use sudo, or --net private";
     let full = "a bridge has at most 1023 ports: use --bridge br1, with a subnet of its own";
+    if error.errno() == Some(Errno::EOPNOTSUPP) {
+        return error.hint(no_module); // more than the kernel's words: Unknown device type
+    }
     error
-        .hint_on(Errno::EOPNOTSUPP, no_module)
         .hint_on(Errno::EPERM, no_right)
         .hint_on(Errno::EXFULL, full)
 }

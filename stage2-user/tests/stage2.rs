@@ -7,7 +7,7 @@ mod explain;
 #[path = "../../common/tests/support/mod.rs"]
 mod support;
 
-use support::{Caller, Run, USER, callers};
+use support::{Caller, Run, USER, callers, has};
 
 const STAGE: &str = env!("CARGO_BIN_EXE_stage2-user");
 const FACTS: &str =
@@ -74,14 +74,11 @@ fn says_why_there_is_no_user_namespace() {
         let message = Run::new(STAGE, caller)
             .under(&["sh", "-c", none, "sh"])
             .failure(1, &["true"]);
-        assert!(
-            message.contains("clone(CLONE_NEWUTS|CLONE_NEWUSER|SIGCHLD): ENOSPC: "),
-            "{message}"
+        has(
+            &message,
+            &["clone(CLONE_NEWUTS|CLONE_NEWUSER|SIGCHLD): ENOSPC: "],
         );
-        assert!(
-            message.contains("user.max_user_namespaces is 0"),
-            "{message}"
-        );
+        has(&message, &["user.max_user_namespaces is 0"]);
     }
 }
 
@@ -90,24 +87,16 @@ fn says_why_there_is_no_user_namespace() {
 #[test]
 fn recognises_the_apparmor_restriction() {
     let sysctl = "mount -t tmpfs none /proc/sys/kernel; echo 1 > /proc/sys/kernel/apparmor_restrict_unprivileged_userns";
-    let refuse = [
-        "strace",
-        "-fqq",
-        "-o",
-        "/dev/null",
-        "-e",
-        "inject=write:error=EPERM:when=1",
-    ];
+    let refuse = "inject=write:error=EPERM:when=1";
+    let refuse = ["strace", "-fqq", "-o", "/dev/null", "-e", refuse];
     if callers().contains(&Caller::Root) {
         let message = Run::new(STAGE, Caller::User)
             .prepare(sysctl)
             .under(&refuse)
             .failure(1, &["true"]);
-        assert!(
-            message.contains(
-                "/uid_map, \"0 65533 1\", 9): EPERM: Operation not permitted\nhint: AppArmor"
-            ),
-            "{message}"
+        has(
+            &message,
+            &["/uid_map, \"0 65533 1\", 9): EPERM: Operation not permitted\nhint: AppArmor"],
         );
         let message = Run::new(STAGE, Caller::User)
             .under(&refuse)
@@ -214,6 +203,19 @@ fn goes_on_when_only_the_command_is_stopped() {
     support::goes_on_when_only_the_command_is_stopped(STAGE, &callers());
 }
 
+/// The stage is killed when it has started the child, before the child has asked the kernel to be killed with
+/// it: a tracer delays that prctl(2).
+#[test]
+fn a_command_never_runs_without_its_stage() {
+    let script = r#"cd "$(mktemp -d)"; strace -fqq -o log -e inject=prctl:delay_enter=1000000:when=1 "$@" 2>said & strace=$!
+        until grep -q 'container .*read(pipe) = 1' said; do sleep 0.05; done
+        kill -KILL $(cat /proc/$strace/task/$strace/children); wait $strace; echo end; rm -r "$PWD""#;
+    for caller in callers() {
+        let run = Run::new(STAGE, caller).under(&["sh", "-c", script, "sh"]);
+        assert_eq!(run.stdout(&["--explain=calls", "echo", "ran"]), "end\n");
+    }
+}
+
 /// Where /proc belongs to another PID namespace, the child's number there is another process, whose map must
 /// stay as it is. A map is written through the number that /proc has for the child.
 #[test]
@@ -255,10 +257,7 @@ fn says_why_there_are_no_more_processes() {
             // The number of this user's processes counts on the whole machine.
             let limit = ["prlimit", "--nproc=1:1"];
             let message = Run::new(STAGE, caller).under(&limit).failure(1, &["true"]);
-            assert!(
-                message.contains("EAGAIN: ") && message.contains("\nhint: "),
-                "{message}"
-            );
+            has(&message, &["EAGAIN: ", "\nhint: "]);
             assert!(
                 message.contains("limit") || message.contains("allows"),
                 "{message}"

@@ -98,15 +98,8 @@ impl Host {
         let directory = tempfile::tempdir_in("/tmp").unwrap();
         prepare(directory.path());
         let mut command = Command::new("unshare");
-        command.args([
-            "--uts",
-            "--mount",
-            "--net",
-            "--pid",
-            "--fork",
-            "--mount-proc",
-            "--kill-child",
-        ]);
+        let host = "--uts --mount --net --pid --fork --mount-proc --kill-child";
+        command.args(host.split(' '));
         command.args(["sh", "-c", HOST, "sh"]).arg(directory.path());
         let mut process = command
             .stdin(Stdio::piped())

@@ -11,7 +11,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use support::{Caller, Run, busybox, callers};
+use support::{Caller, Run, busybox, callers, has};
 
 const STAGE: &str = env!("CARGO_BIN_EXE_stage5-net");
 
@@ -114,23 +114,13 @@ fn namespaces_of_the_options() {
 
 #[test]
 fn other_addresses() {
-    let addresses = [
-        "--bridge",
-        "bridge7",
-        "--bridge-addr",
-        "172.20.1.129/25",
-        "--host-addr",
-        "172.20.1.130/25",
-        "--container-addr",
-        "172.20.1.254/25",
-    ];
+    let addresses = "--bridge bridge7 --bridge-addr 172.20.1.129/25 --host-addr 172.20.1.130/25 \
+        --container-addr 172.20.1.254/25 sh -c";
+    let script = "ip -o -4 address show veth1; ping -c1 172.20.1.129; ping -c1 172.20.1.130";
+    let words = addresses.split_whitespace().chain([script]);
+    let words = words.collect::<Vec<_>>();
     for caller in callers() {
-        let script = [
-            "sh",
-            "-c",
-            "ip -o -4 address show veth1; ping -c1 172.20.1.129; ping -c1 172.20.1.130",
-        ];
-        let seen = Run::new(STAGE, caller).stdout(&[&addresses[..], &script].concat());
+        let seen = Run::new(STAGE, caller).stdout(&words);
         assert!(seen.contains("172.20.1.254/25"), "{seen}");
     }
 }
@@ -154,17 +144,8 @@ fn addresses_that_cannot_be() {
             ])
             .contains("must differ")
         );
-        for word in [
-            "leopard",
-            "172.20.1.2",
-            "172.20.1.2/",
-            "172.20.1/24",
-            "172.20.1.256/24",
-            "::1/64",
-            "172.20.1.2/33",
-            "172.20.1.2/-1",
-            "",
-        ] {
+        let words = "leopard,172.20.1.2,172.20.1.2/,172.20.1/24,172.20.1.256/24,::1/64,172.20.1.2/33,172.20.1.2/-1,";
+        for word in words.split(',') {
             assert!(
                 failure(&["--bridge-addr", word]).contains("'--bridge-addr <CIDR>'"),
                 "{word}"
@@ -179,16 +160,7 @@ fn addresses_that_cannot_be() {
                 "{special}"
             );
         }
-        for name in [
-            "",
-            "a-name-of-16-byte",
-            "a/b",
-            "a b",
-            "..",
-            "v%d",
-            "all",
-            "default",
-        ] {
+        for name in ",a-name-of-16-byte,a/b,a b,..,v%d,all,default".split(',') {
             assert!(
                 failure(&["--bridge", name]).contains("'--bridge <NAME>'"),
                 "{name}"
@@ -213,11 +185,13 @@ fn what_is_there_already_stays() {
                 format!("ip link add br0 type {kind}; ip address add 172.20.9.9/24 dev br0");
             let run = Run::new(STAGE, caller).prepare(&prepare);
             let message = run.failure(1, &["true"]);
-            assert!(
-                message.contains("IFLA_IFNAME=\"br0\", ")
-                    && message.contains("): EEXIST: File exists\nhint: a link br0 exists")
-                    && message.contains("--bridge"),
-                "{message}"
+            has(
+                &message,
+                &[
+                    "IFLA_IFNAME=\"br0\", ",
+                    "): EEXIST: File exists\nhint: a link br0 exists",
+                    "--bridge",
+                ],
             );
             let kept = run.clone().under(&show).stdout(&["true"]);
             assert!(kept.contains("br0    inet 172.20.9.9/24"), "{kept}");
@@ -260,10 +234,9 @@ fn a_subnet_that_is_in_use() {
         for (prepare, hint) in cases {
             let run = Run::new(STAGE, caller).prepare(&format!("{lan} {prepare}"));
             let message = run.failure(1, &["true"]);
-            assert!(
-                message.contains("--bridge-addr 172.20.1.2/24: EADDRINUSE: ")
-                    && message.contains(hint),
-                "{message}"
+            has(
+                &message,
+                &["--bridge-addr 172.20.1.2/24: EADDRINUSE: ", hint],
             );
             assert_eq!(
                 run.stdout(&["--bridge-addr", "172.21.1.2/24", "hostname"]),
@@ -291,10 +264,7 @@ fn a_subnet_that_another_bridge_has() {
         let output = run.output(&[]);
         let said = support::text(&output.stderr);
         assert_eq!(support::text(&output.stdout), "1\n");
-        assert!(
-            said.contains("EADDRINUSE: ") && said.contains("the bridge of another stage, br0"),
-            "{said}"
-        );
+        has(&said, &["EADDRINUSE: ", "the bridge of another stage, br0"]);
         assert!(said.contains("--bridge-addr"), "{said}");
     }
 }
@@ -339,6 +309,8 @@ fn many_share_the_bridge() {
     );
     for caller in roots() {
         let output = Run::new(STAGE, caller)
+            // The alias of a link that is no stage's takes no address.
+            .prepare("ip link add other type bridge; ip link set other alias 172.20.1.4")
             .under(&["bash", "-c", &script, "sh"])
             .output(&[]);
         let (seen, said) = (support::text(&output.stdout), support::text(&output.stderr));
@@ -386,17 +358,20 @@ fn a_full_subnet() {
 fn a_stage_waits_for_the_network() {
     let script = r#"flock /proc/self/ns/net sh -c 'sleep 1; echo first' & until grep -q FLOCK /proc/locks; do sleep 0.05; done
         "$@" echo second; wait
-        flock /proc/self/ns/net sleep 30 & holder=$!; until grep -q FLOCK /proc/locks; do sleep 0.05; done
-        "$@" echo third; echo $?; kill $(cat /proc/$holder/task/$holder/children) $holder; wait"#;
+        others() { for kind; do flock /proc/self/ns/$kind sleep 30 & done; } # locks before and after the one that counts
+        wait_for() { until [ $(grep -c FLOCK /proc/locks) = $1 ]; do sleep 0.05; done; }
+        others ipc user; wait_for 2; flock /proc/self/ns/net sleep 30 & holder=$!; wait_for 3; others cgroup mnt pid uts; wait_for 7
+        "$@" echo third; echo $?; echo "holder: process $holder" >&2; pkill -P $$,$holder; wait"#;
     for caller in roots() {
         let output = Run::new(STAGE, caller)
             .under(&["sh", "-c", script, "sh"])
             .output(&[]);
         let (seen, said) = (support::text(&output.stdout), support::text(&output.stderr));
         assert_eq!(seen, "first\nsecond\n1\n", "{said}");
-        assert!(
-            said.contains("ETIMEDOUT: ") && said.contains("hint: process "),
-            "{said}"
+        let holder = said.lines().find_map(|line| line.strip_prefix("holder: "));
+        has(
+            &said,
+            &["ETIMEDOUT: ", &format!("hint: {} ", holder.unwrap())],
         );
         assert!(
             said.contains("(flock, user 0)") || said.contains("(sleep, user 0)"),
@@ -405,25 +380,37 @@ fn a_stage_waits_for_the_network() {
     }
 }
 
-/// Looks at the links and deletes them under one lock: in between no other stage may use the bridge.
+/// Looks at the links and deletes them under one lock: in between no other stage may use the bridge. The
+/// container's process first closes its copies of the lock, the janitor's pipe and the pipe that starts it.
 #[test]
 fn the_janitor_works_under_the_lock() {
     for caller in roots() {
         let directory = support::open_directory();
         let log = directory.path().join("log");
         let log = log.to_str().unwrap();
-        let strace = ["strace", "-fqq", "-e", "trace=flock,sendto", "-o", log];
+        let trace = "trace=flock,sendto,close,openat,execve";
+        let strace = ["strace", "-fqq", "-e", trace, "-o", log];
         let run = Run::new(STAGE, caller).under(&strace);
         run.stdout(&["--net", "host", "true"]);
         let log = std::fs::read_to_string(log).unwrap();
         let process = |line: &str| line.split(' ').next().map(String::from);
         let janitor = log.lines().find(|line| line.contains("RTM_DELLINK"));
         let janitor = janitor.and_then(process);
+        let is_shown = |line: &&str| line.contains("flock(") || line.contains("sendto(");
         let calls = log.lines().filter(|line| process(line) == janitor);
-        let calls = calls.collect::<Vec<_>>();
+        let calls = calls.filter(is_shown).collect::<Vec<_>>();
         let unlocks = calls.iter().position(|call| call.contains("LOCK_UN"));
         assert!(calls[0].contains("LOCK_EX"), "{log}");
         assert_eq!(unlocks, Some(calls.len() - 1), "{log}");
+        let command = log.lines().find(|line| line.contains("[\"true\"]"));
+        let command = command.and_then(process);
+        let calls = log.lines().filter(|line| process(line) == command);
+        let closes = calls.take_while(|line| line.contains("close"));
+        assert_eq!(
+            closes.filter(|line| line.contains("close(")).count(),
+            3,
+            "{log}"
+        );
     }
 }
 
@@ -434,10 +421,7 @@ fn a_full_bridge() {
         let ports = "ip link add br0 group 1275068416 type bridge
             seq 1023 | sed 's/.*/link add p& master br0 type veth peer name q&/' | ip -batch -";
         let message = Run::new(STAGE, caller).prepare(ports).failure(1, &["true"]);
-        assert!(
-            message.contains("EXFULL: ") && message.contains("a bridge has at most 1023 ports"),
-            "{message}"
-        );
+        has(&message, &["EXFULL: ", "a bridge has at most 1023 ports"]);
     }
 }
 
@@ -451,10 +435,7 @@ fn the_picture_is_for_a_shell_at_a_terminal() {
         let mut terminal = support::at_a_terminal(&run, &[]);
         let picture = terminal.exp_string("\n-> ").unwrap();
         let last = "-- veth0 172.20.1.3 --|-- veth1 172.20.1.4\r\n";
-        assert!(
-            picture.contains(last) && picture.contains("without its walls"),
-            "{picture}"
-        );
+        has(&picture, &[last, "without its walls"]);
         let widths = picture
             .lines()
             .filter(|line| line.starts_with(' '))
@@ -510,10 +491,7 @@ fn both_sides_can_be_looked_at() {
             for place in [" br0", "172.20.1.2/24", " veth0", "172.20.1.3/24"] {
                 assert!(outside.contains(place), "{place}: {outside}");
             }
-            assert!(
-                inside.contains(" veth1") && inside.contains("172.20.1.4/24"),
-                "{inside}"
-            );
+            has(&inside, &[" veth1", "172.20.1.4/24"]);
             terminal.send_line("exit").unwrap();
             terminal.exp_eof().unwrap();
         }
@@ -523,10 +501,7 @@ fn both_sides_can_be_looked_at() {
 #[test]
 fn without_root_the_host_network_is_refused() {
     let message = Run::new(STAGE, Caller::User).failure(1, &["--net", "host", "true"]);
-    assert!(
-        message.contains("EPERM: ") && message.contains("--net private"),
-        "{message}"
-    );
+    has(&message, &["EPERM: ", "--net private"]);
 }
 
 /// What Docker leaves is left; what changes the host, or the container's walls, is refused.
@@ -550,8 +525,9 @@ libc = ctypes.CDLL(None, use_errno=True)
 def call(name, number, *arguments):
     if libc.syscall(number, *arguments) != -1 or ctypes.get_errno() not in (1, 38): print("did", name, ctypes.get_errno())
 x86 = os.uname().machine == "x86_64"
-for name, here, there in [("keyctl", 250, 219), ("add_key", 248, 217), ("bpf", 321, 280), ("perf_event_open", 298, 241),
-        ("userfaultfd", 323, 282), ("io_uring_setup", 425, 425), ("clone3", 435, 435), ("syslog", 103, 116)]:
+for name, here, there in [("keyctl", 250, 219), ("add_key", 248, 217), ("request_key", 249, 218), ("bpf", 321, 280),
+        ("perf_event_open", 298, 241), ("userfaultfd", 323, 282), ("io_uring_setup", 425, 425), ("io_uring_enter", 426, 426),
+        ("io_uring_register", 427, 427), ("clone3", 435, 435), ("syslog", 103, 116)]:
     call(name, here if x86 else there, 0, 0, 0, 0, 0)
 # open_tree_attr: the newest of the calls that mount.
 call("open_tree_attr", 467, -100, b"/", 1, 0, 0)
@@ -560,20 +536,12 @@ END
     for caller in callers() {
         let run = Run::new(STAGE, caller);
         let works = run.stdout(&["--", "sh", "-c", WORKS]);
-        let sets = [
-            "Inh:\t0000000000000000",
-            "Prm:\t00000000a80425fb",
-            "Eff:\t00000000a80425fb",
-            "Bnd:\t00000000a80425fb",
-            "Amb:\t0000000000000000",
-        ];
-        for set in sets.map(|set| format!("Cap{set}\n")) {
-            assert!(works.contains(&set), "{set}{works}");
+        let (none, kept) = ("0000000000000000", "00000000a80425fb");
+        let sets = [none, kept, kept, kept, none].into_iter();
+        for (set, value) in ["Inh", "Prm", "Eff", "Bnd", "Amb"].iter().zip(sets) {
+            has(&works, &[&format!("Cap{set}:\t{value}\n")]);
         }
-        assert!(
-            works.contains("NoNewPrivs:\t1\n") && works.contains("Seccomp:\t2\n"),
-            "{works}"
-        );
+        has(&works, &["NoNewPrivs:\t1\n", "Seccomp:\t2\n"]);
         assert!(works.ends_with("ping\nchown\nbind\n"), "{works}");
         assert_eq!(run.stdout(&["--", "bash", "-c", REFUSED]), "");
         // The same attempts, where nothing is closed: they can succeed.
@@ -654,10 +622,11 @@ fn the_hosts_devices_keep_their_modes() {
     for caller in callers() {
         let script =
             "chmod 600 /dev/null 2>/dev/null && echo did; touch /dev/null 2>/dev/null && echo did
-            touch /proc/keys 2>/dev/null && echo did; echo x >/dev/null && echo works";
+            touch /proc/keys 2>/dev/null && echo did; echo x >/dev/null && echo works
+            { echo fd >/dev/fd/1; echo stdout >/dev/stdout; echo stderr >/dev/stderr; } 2>&1 | cat /dev/stdin";
         assert_eq!(
             Run::new(STAGE, caller).stdout(&["--", "sh", "-c", script]),
-            "works\n"
+            "works\nfd\nstdout\nstderr\n"
         );
     }
 }
@@ -782,6 +751,10 @@ fn the_dev_of_a_root_is_held_by_its_descriptor() {
         ];
         let said = support::text(&Run::new(STAGE, caller).output(&rootfs).stderr);
         assert!(said.contains("mount(\"tmpfs\", \"/proc/self/fd/"), "{said}");
+        let opens = "/dev\", O_PATH|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC)";
+        assert!(said.contains(opens), "{said}");
+        let needless = "\"\", 0) = 0"; // an empty file needs no write(2)
+        assert!(!said.contains(needless), "{said}");
         assert!(
             !said.contains(&format!("mount(\"tmpfs\", \"{}/dev", busybox().display())),
             "{said}"
@@ -926,11 +899,11 @@ fn has_a_terminal_of_its_own() {
     for caller in callers() {
         let around = "stty rows 33 cols 77 -ixon; \"$@\"; stty -a | tr ';' '\\n' | grep -E 'rows|icanon|ixon'; echo end";
         let run = Run::new(STAGE, caller).under(&["sh", "-c", around, "sh"]);
-        let inside = "tty; stty size; stty -a | grep -o '.ixon'; stty -echo -icanon; test -t 2 && echo stderr";
+        let inside = "tty; stat -c %a $(tty); stty size; stty -a | grep -o '.ixon'; stty -echo -icanon; test -t 2 && echo stderr";
         let mut terminal = support::at_a_terminal(&run, &["--", "sh", "-c", inside]);
         let seen = terminal.exp_string("end\r\n").unwrap();
         for part in [
-            "/dev/pts/0\r\n33 77\r\n-ixon\r\nstderr\r\n",
+            "/dev/pts/0\r\n620\r\n33 77\r\n-ixon\r\nstderr\r\n",
             "rows 33",
             "-ixon",
         ] {
@@ -946,6 +919,11 @@ fn has_a_terminal_of_its_own() {
             &["--bare", "--", "ps", "-o", "sid=", "-p1"],
         );
         assert!(terminal.exp_eof().unwrap().contains("0\r\n"));
+        // In a session without a terminal, it has none: the caller's is in use in another session.
+        let run = Run::new(STAGE, caller).under(&["setsid", "-w"]);
+        let look = ["--", "sh", "-c", "echo pts: /dev/pts/*"];
+        let mut terminal = support::at_a_terminal(&run, &look);
+        has(&terminal.exp_eof().unwrap(), &["pts: /dev/pts/ptmx\r\n"]);
     }
 }
 

@@ -131,7 +131,7 @@ impl Narrator {
         if changes.iter().any(is_said) {
             return; // in words: the step says it already
         }
-        let mut line = String::new();
+        let (mut line, mut more) = (String::new(), String::new());
         for (at, text) in texts(changes).into_iter().enumerate() {
             let longer = format!("{line}, {text}");
             if line.is_empty() {
@@ -139,7 +139,7 @@ impl Narrator {
             } else if longer.chars().count() <= width {
                 line = longer;
             } else if changes[at].fact.what == "mount" {
-                line = format!("{line}, and {} more", changes.len() - at);
+                more = format!(", and {} more", changes.len() - at);
                 break;
             } else {
                 self.line(&format!("    {line}"));
@@ -150,7 +150,7 @@ impl Narrator {
             line = format!("{}...", &line[..end]);
         }
         if !line.is_empty() {
-            self.line(&format!("    {line}"));
+            self.line(&format!("    {line}{more}"));
         }
     }
 

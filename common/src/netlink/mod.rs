@@ -255,6 +255,19 @@ mod tests {
         assert_eq!(Request::get_link(&name).encode(), Err(Errno::EMSGSIZE));
     }
 
+    /// Where the cause is known, there is another hint than the kernel's words.
+    #[test]
+    fn the_kernels_own_words() {
+        let name = "a-link-has-at-most-15";
+        let refused = Socket::open().unwrap().link(name).unwrap_err();
+        assert_eq!(refused.errno(), Some(Errno::ERANGE));
+        let words = refused.hint.unwrap();
+        assert!(words.starts_with("the kernel says: "), "{words}");
+        let unknown = Error::new("RTM_NEWLINK()", Errno::EOPNOTSUPP).hint(words);
+        let hint = crate::hints::link(unknown).hint.unwrap();
+        assert!(hint.starts_with("this kernel has no bridge"), "{hint}");
+    }
+
     /// A message as a kernel would send it.
     fn message(kind: i32, flags: i32, body: &[u8]) -> Vec<u8> {
         let length = u32::try_from(HEADER + body.len()).unwrap();
@@ -336,6 +349,9 @@ mod tests {
         assert_eq!(decode(&datagram).unwrap(), expected);
         let refused = Reply::Refused(Errno::EOPNOTSUPP, "Device is unwilling".into());
         assert_eq!(decode(&refusal()).unwrap(), [refused]);
+        let cut_short = message(libc::NLMSG_DONE, 0, &(-105_i32).to_ne_bytes());
+        let expected = [Reply::Refused(Errno::ENOBUFS, String::new())];
+        assert_eq!(decode(&cut_short).unwrap(), expected);
         let flags = libc::NLM_F_MULTI | libc::NLM_F_DUMP_INTR;
         let interrupted = message(libc::NLMSG_DONE, flags, &[0; 4]);
         let expected = [Reply::Interrupted, Reply::Done];

@@ -15,7 +15,7 @@ use nix::sys::signal::Signal::{SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
 use nix::sys::signal::{SigSet, SigmaskHow, kill, raise, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpgid, getpgrp, getpid, tcgetpgrp};
-use std::{fs, mem, process::ExitCode};
+use std::{fs, process::ExitCode};
 
 /// The signals that the stage passes on to its command.
 pub(super) const FORWARDED: [Signal; 4] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
@@ -46,15 +46,14 @@ impl Child {
                     return Ok(Exit::Status(u8::try_from(status).unwrap_or(1)));
                 }
                 WaitStatus::Signaled(_, signal, _) => {
-                    let emulated = emulated.filter(|_| signal == SIGKILL);
                     return Ok(Exit::Signal(emulated.unwrap_or(signal)));
                 }
-                WaitStatus::Stopped(_, signal) if relay.is_none() => {
-                    if mem::take(&mut stopping) || stops_the_job(signal) {
-                        let _ = raise(SIGSTOP);
-                        let _ = kill(self.pid, SIGCONT);
-                    }
-                    continue;
+                WaitStatus::Stopped(_, signal)
+                    if relay.is_none() && (stopping || stops_the_job(signal)) =>
+                {
+                    stopping = false;
+                    let _ = raise(SIGSTOP);
+                    let _ = kill(self.pid, SIGCONT);
                 }
                 _ => {}
             }
