@@ -1,0 +1,35 @@
+#!/bin/sh
+# Runs COMMAND in the container of stage 5, created by another program: for compare.sh --with.
+#
+# Usage: other.sh runc|crun|bwrap|podman ROOTFS DIR OCI_BUNDLE COMMAND [ARG]...
+#
+# DIR is for files that may go afterwards; OCI_BUNDLE is stage5-net/examples/oci_bundle.rs. As root this adds br0 and
+# veth0 to the network that it runs in, and deletes them.
+set -eu
+
+case ${1-} in -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit ;; esac
+name=$1 rootfs=$2 dir=$3 oci_bundle=$4
+shift 4
+
+# An ordinary user cannot add links to a network of the host: runc and crun get one that simulates it.
+if [ "$name" = runc ] || [ "$name" = crun ]; then
+    [ "$(id -u)" = 0 ] || exec unshare -UrnmC --kill-child "$0" "$name" "$rootfs" "$dir" "$oci_bundle" "$@"
+fi
+case $name in
+    runc | crun)
+        "$oci_bundle" --rootfs "$rootfs" "$dir/bundle" "$@"
+        set -- "$name" --root "$dir/state" run --bundle "$dir/bundle" "stage5-$$"
+        # crun 1.8 refuses a machine that has control groups of version 1 and 2.
+        [ "$name$(stat -fc %T /sys/fs/cgroup)" != cruntmpfs ] ||
+            set -- unshare -m sh -euc 'mount -t cgroup2 cgroup2 /sys/fs/cgroup; exec "$@"' sh "$@"
+        exec "$@"
+        ;;
+    bwrap)
+        exec bwrap --unshare-all --die-with-parent --uid 0 --gid 0 --hostname leopard --bind "$rootfs" / \
+            --proc /proc --dev /dev --tmpfs /tmp "$@"
+        ;;
+    podman)
+        exec podman --root "$dir/podman" --runroot "$dir/podman/run" --runtime runc run --rm --network none \
+            --hostname leopard --tmpfs /tmp --rootfs "$rootfs" "$@"
+        ;;
+esac
