@@ -48,7 +48,7 @@ while read -r name value; do
     case $name in
         Uid: | Gid:) value=${value#*[!0-9]}; fact "effective ${name%:}" "${value%%[!0-9]*}" ;;
         NSpid:) fact 'PID of the shell' "${value##*[!0-9]}" ;; # the last one is the innermost
-        Groups: | Cap*: | NoNewPrivs:) fact "${name%:}" "${value:-(none)}" ;;
+        Groups: | Cap*: | NoNewPrivs: | Seccomp:) fact "${name%:}" "${value:-(none)}" ;;
     esac
 done <"$proc/status"
 

@@ -25,11 +25,14 @@ case $name in
         exec "$@"
         ;;
     bwrap)
-        exec bwrap --unshare-all --die-with-parent --uid 0 --gid 0 --hostname leopard --bind "$rootfs" / \
+        exec bwrap --unshare-all --die-with-parent --uid 0 --gid 0 --hostname leopard --bind "$rootfs" / --chdir / \
             --proc /proc --dev /dev --tmpfs /tmp "$@"
         ;;
     podman)
-        exec podman --root "$dir/podman" --runroot "$dir/podman/run" --runtime runc run --rm --network none \
-            --hostname leopard --tmpfs /tmp --rootfs "$rootfs" "$@"
+        # Podman leaves mounts, and its default limits are higher than an ordinary user's.
+        printf '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n' >"$dir/containers.conf"
+        CONTAINERS_CONF=$dir/containers.conf exec unshare -m podman --root "$dir/podman" --runroot "$dir/podman/run" \
+            --runtime runc run --rm --network none --hostname leopard --uidmap 0:0:1 --gidmap 0:0:1 --cgroupns private \
+            --security-opt no-new-privileges --tmpfs /tmp --rootfs "$rootfs" "$@"
         ;;
 esac

@@ -8,10 +8,12 @@ BEGIN {
     column = int((width - 22 - 12 - 6) / 2)
     if (column < 20) column = 20
     is_own = mode == "pid" || mode == "program" # the reader's own work
+    keys = mode == "hand" || is_own ? stage "|" mode : mode
 }
 FILENAME ~ /\/(reasons|slides)$/ {
+    if (/^(#|$)/) next
     split($0, part, / +\| +/)
-    if ((" " part[1] " ") !~ " (" stage "|" mode ") ") next
+    if ((" " part[1] " ") !~ " (" (FILENAME ~ /slides$/ ? stage : keys) ") ") next
     if (FILENAME ~ /reasons$/) {
         reason_row[++reasons] = part[2]
         reason_left[reasons] = part[3]
@@ -85,12 +87,12 @@ function judge(row, a, b,    i) {
     if (a == b && a !~ /^FAILED/) return "same"
     for (i = 1; i <= tests; i++)
         if (test_row[i] == row && line_of[i] in is_open) return "not done yet: " line[line_of[i]]
-    if ((a b) !~ /FAILED/)
-        for (i = 1; i <= reasons; i++)
-            if (row ~ "^(" reason_row[i] ")$" && fits(only(a, b), reason_left[i]) && fits(only(b, a), reason_stage[i])) {
-                why = reason[i]
-                return "explained"
-            }
+    for (i = 1; i <= reasons; i++)
+        if (fits(row, reason_row[i]) && fits(only(a, b), reason_left[i]) && fits(only(b, a), reason_stage[i]) &&
+            ((a b) !~ /FAILED/ || reason_left[i] ~ /FAILED/)) {
+            why = reason[i]
+            return "explained"
+        }
     return "different"
 }
 function count_and_show(row, a, b,    verdict) {

@@ -14,7 +14,7 @@ use nix::unistd::{getegid, geteuid};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::{IsTerminal, stdin, stdout};
-use std::{env, fs, path::PathBuf};
+use std::{env, fs, path::PathBuf, process::ExitCode};
 
 /// Writes an OCI bundle that is the container of stage 5
 #[derive(Parser)]
@@ -35,8 +35,17 @@ struct Args {
     command: Command,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match write(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("oci_bundle: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn write(args: &Args) -> Result<(), Box<dyn Error>> {
     let rootfs::Root::Directory(root) = rootfs::find(&args.rootfs, &args.idmap)? else {
         return Err("a bundle needs a root file system of its own".into());
     };
@@ -44,10 +53,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         "ociVersion": "1.0.2",
         "root": { "path": root },
         "hostname": args.uts.hostname, // stage 1: hostname leopard
-        "process": process(&args),
+        "process": process(args),
         "mounts": mounts(),
         "linux": {
-            "namespaces": namespaces(&args), // unshare -uUpfmn, and -i and -C
+            "namespaces": namespaces(args), // unshare -uUpfmn, and -i and -C
             "uidMappings": [map(geteuid().as_raw())], // stage 2: unshare -r
             "gidMappings": [map(getegid().as_raw())],
             "rootfsPropagation": "private", // stage 4: mount --make-rprivate /
