@@ -34,17 +34,19 @@ export NOT_TRIED="$tmp/not-tried"
 # What the tests call, and the package that has it.
 missing=''
 while read -r program package; do
-    command -v "$program" >/dev/null || missing="$missing $package"
+    command -v "$program" >/dev/null || [ -e "$program" ] || missing="$missing $package"
 done <<'END'
 brctl bridge-utils
 busybox busybox-static
 bwrap bubblewrap
 cc gcc
+crun crun
 curl curl
 debootstrap debootstrap
 hyperfine hyperfine
 ip iproute2
 iptables iptables
+jsonschema python3-jsonschema
 newuidmap uidmap
 nft nftables
 ping iputils-ping
@@ -56,6 +58,7 @@ shellcheck shellcheck
 strace strace
 unshare util-linux
 xz xz-utils
+/usr/share/gocode/src/github.com/opencontainers/runtime-spec/schema/config-schema.json golang-github-opencontainers-specs-dev
 END
 [ "${1-}" != --packages ] || { echo "$missing"; exit; }
 if [ -n "$missing" ]; then

@@ -210,7 +210,10 @@ for n in $stages; do
     case $n$mode in
         5hand | 5pid | 5program) bare=yes ;; # stage 5 closes more than the slide does
     esac
-    [ "$n$root" != 5 ] || host=yes
+    case $n$root$mode in
+        5hand | 5program) host='unshare --map-current-user --keep-caps -Un' ;;
+        5yesprogram) host='unshare -n' ;; # so that what it leaves behind is not in the stage's way
+    esac
     outside=$(readlink /proc/self/ns/* | tr '\n' ' ')
     outside="$outside pid:$$ root:$(stat -Lc %d:%i /) rootfs:$rootfs"
     : >"$tmp/host"
@@ -223,16 +226,16 @@ for n in $stages; do
     else
         words=$# text=$(cat "$scripts/probe.sh")
         [ -z "$probe" ] || set -- "$@" sh -c "$text" probe "$n" "$outside"
+        # shellcheck disable=SC2086 # the words of $host
         case $mode in
             hand)
                 left=by-hand/$name.sh
-                side left ${host:+unshare --map-current-user --keep-caps -Un} \
-                    "$scripts/by-hand/$name.sh" ${options:+--rootfs "$rootfs"} -- "$@"
+                side left $host "$scripts/by-hand/$name.sh" ${options:+--rootfs "$rootfs"} -- "$@"
                 ;;
             program)
                 left=${1##*/}
                 printf "set -- %s '%s'\n%s\n" "$n" "$outside" "$text" >"$tmp/stdin"
-                ROOTFS=$rootfs side left ${host:+unshare --map-current-user --keep-caps -Un} "$@"
+                ROOTFS=$rootfs side left $host "$@"
                 shift "$words" # what is left is the probe
                 ;;
             *) side left "$scripts/compare/other.sh" "$mode" "$rootfs" "$tmp" "$bin/examples/oci_bundle" "$@" ;;

@@ -11,17 +11,17 @@ case ${1-} in -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit ;; esac
 name=$1 rootfs=$2 dir=$3 oci_bundle=$4
 shift 4
 
-# An ordinary user cannot add links to a network of the host: runc and crun get one that simulates it.
-if [ "$name" = runc ] || [ "$name" = crun ]; then
-    [ "$(id -u)" = 0 ] || exec unshare -UrnmC --kill-child "$0" "$name" "$rootfs" "$dir" "$oci_bundle" "$@"
-fi
+user=''
+[ "$(id -u)" = 0 ] || user=yes
 case $name in
     runc | crun)
-        "$oci_bundle" --rootfs "$rootfs" "$dir/bundle" "$@"
+        "$oci_bundle" ${user:+--unshared} --rootfs "$rootfs" "$dir/bundle" "$@"
         set -- "$name" --root "$dir/state" run --bundle "$dir/bundle" "stage5-$$"
         # crun 1.8 refuses a machine that has control groups of version 1 and 2.
         [ "$name$(stat -fc %T /sys/fs/cgroup)" != cruntmpfs ] ||
             set -- unshare -m sh -euc 'mount -t cgroup2 cgroup2 /sys/fs/cgroup; exec "$@"' sh "$@"
+        # An ordinary user cannot add links to the host's network, and gets one that simulates it.
+        [ -z "$user" ] || set -- unshare -UrnmC --kill-child "$@"
         exec "$@"
         ;;
     bwrap)

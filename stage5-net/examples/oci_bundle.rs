@@ -1,7 +1,7 @@
 //! Writes `config.json`, with which runc and crun start the container of stage 5: an OCI bundle.
 //!
 //! Usage: `oci_bundle [OPTION]... BUNDLE [COMMAND [ARG]...]`, then `runc run --bundle BUNDLE NAME`. The
-//! options are those of stage 5. See [config.md] of the OCI runtime specification.
+//! options are those of stage 5 that a bundle has a field for. See [config.md] of the OCI runtime specification.
 //!
 //! [config.md]: https://github.com/opencontainers/runtime-spec/blob/main/config.md
 #![allow(missing_docs, reason = "a program")]
@@ -29,6 +29,9 @@ struct Args {
     network: network::Options,
     #[command(flatten)]
     confine: confine::Options,
+    /// Write it for `unshare -Urnm`, in which an ordinary user is root
+    #[arg(long)]
+    unshared: bool,
     /// Directory for config.json; it is created
     bundle: PathBuf,
     #[command(flatten)]
@@ -49,6 +52,10 @@ fn write(args: &Args) -> Result<(), Box<dyn Error>> {
     let rootfs::Root::Directory(root) = rootfs::find(&args.rootfs, &args.idmap)? else {
         return Err("a bundle needs a root file system of its own".into());
     };
+    let (uid, gid) = match args.unshared {
+        true => (0, 0),
+        false => (geteuid().as_raw(), getegid().as_raw()),
+    };
     let mut config = json!({
         "ociVersion": "1.0.2",
         "root": { "path": root },
@@ -57,15 +64,15 @@ fn write(args: &Args) -> Result<(), Box<dyn Error>> {
         "mounts": mounts(),
         "linux": {
             "namespaces": namespaces(args), // unshare -uUpfmn, and -i and -C
-            "uidMappings": [map(geteuid().as_raw())], // stage 2: unshare -r
-            "gidMappings": [map(getegid().as_raw())],
+            "uidMappings": [map(uid)], // stage 2: unshare -r
+            "gidMappings": [map(gid)],
             "rootfsPropagation": "private", // stage 4: mount --make-rprivate /
             "maskedPaths": MASKED.map(|name| format!("/proc/{name}")),
             "readonlyPaths": READ_ONLY.map(|name| format!("/proc/{name}")),
             "seccomp": seccomp(&args.confine),
         },
     });
-    if geteuid().is_root() {
+    if uid == 0 {
         config["hooks"] = hooks(&args.network);
     }
     fs::create_dir_all(&args.bundle)?;
