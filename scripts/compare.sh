@@ -33,7 +33,7 @@ while [ $# -gt 0 ]; do
         -h | --help) usage; exit ;;
         --rootfs) need "$@"; rootfs=$2; shift ;;
         --inside) inside=yes ;; # not for users: see stage 5 below
-        --pid) need "$@"; mode=pid pid=$2; shift ;;
+        --pid) need "$@"; mode=pid pid=${2#*[!0-9]}; [ "$pid" = "$2" ] || fail "no process '$2'"; shift ;;
         --program) need "$@"; mode=program; shift; break ;;
         --with) need "$@"; mode=$2 stages=5; shift ;;
         [1-5]) stages=$1 ;;
@@ -45,7 +45,10 @@ done
 case $mode in
     hand) ;;
     pid | program) [ ${#stages} = 1 ] || fail "--$mode needs the number of a stage"; : "${rootfs:=/tmp/rootfs}" ;;
-    runc | crun | bwrap | podman) command -v "$mode" >/dev/null || fail "$mode is not installed" ;;
+    runc | crun | bwrap | podman)
+        PATH=$PATH:/usr/sbin:/sbin # an ordinary PATH may lack runc(8)
+        command -v "$mode" >/dev/null || fail "$mode is not installed"
+        ;;
     *) fail "--with knows runc, crun, bwrap and podman, not '$mode'" ;;
 esac
 scripts=$(cd -- "$(dirname -- "$0")" && pwd -P)
@@ -100,7 +103,7 @@ esac
 
 if [ "$mode" = pid ]; then
     # On the slide, $(pidof unshare) is the process id; with -f, the shell is its child.
-    read -r comm <"/proc/$pid/comm" 2>/dev/null || fail "no process $pid"
+    read -r comm 2>/dev/null <"/proc/$pid/comm" || fail "no process $pid"
     read -r shell _ <"/proc/$pid/task/$pid/children" || : # it ends without a newline
     [ "$comm" != unshare ] || pid=${shell:-$pid}
     readlink "/proc/$pid/ns/user" >/dev/null || fail "process $pid belongs to another user: use sudo"

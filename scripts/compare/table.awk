@@ -86,7 +86,7 @@ function judge(row, a, b,    i) {
     why = ""
     if (a == b && a !~ /^FAILED/) return "same"
     for (i = 1; i <= tests; i++)
-        if (test_row[i] == row && line_of[i] in is_open) return "not done yet: " line[line_of[i]]
+        if (fits(row, test_row[i]) && line_of[i] in is_open) return "not done yet: " line[line_of[i]]
     for (i = 1; i <= reasons; i++)
         if (fits(row, reason_row[i]) && fits(only(a, b), reason_left[i]) && fits(only(b, a), reason_stage[i]) &&
             ((a b) !~ /FAILED/ || reason_left[i] ~ /FAILED/)) {

@@ -183,9 +183,11 @@ fn hooks(network: &network::Options) -> Value {
         inside link set veth1 up
         trap - EXIT"
     );
+    // veth0 may have gone with veth1.
+    let delete = format!("ip link del veth0 2>/dev/null || :; ip link del {bridge}");
     let hook = |text: &str| {
         let path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
         json!([{ "path": "/bin/sh", "args": ["sh", "-euc", text], "env": [path] }])
     };
-    json!({ "createRuntime": hook(&create), "poststop": hook(&format!("ip link del {bridge}")) })
+    json!({ "createRuntime": hook(&create), "poststop": hook(&delete) })
 }
