@@ -3,8 +3,8 @@
 #
 # Usage: other.sh runc|crun|bwrap|podman ROOTFS DIR OCI_BUNDLE COMMAND [ARG]...
 #
-# DIR is for files that may go afterwards; OCI_BUNDLE is stage5-net/examples/oci_bundle.rs. As root this adds br0 and
-# veth0 to the network that it runs in, and deletes them.
+# DIR is for files that may go afterwards, and its name is the container's. OCI_BUNDLE is the program of
+# stage5-net/examples/oci_bundle.rs. As root this adds br0 and veth0 to the network that it runs in, and deletes them.
 set -eu
 
 case ${1-} in -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit ;; esac
@@ -16,7 +16,7 @@ user=''
 case $name in
     runc | crun)
         "$oci_bundle" ${user:+--unshared} --rootfs "$rootfs" "$dir/bundle" "$@"
-        set -- "$name" --root "$dir/state" run --bundle "$dir/bundle" "stage5-$$"
+        set -- "$name" --root "$dir/state" run --bundle "$dir/bundle" "stage5-${dir##*/}"
         # crun 1.8 refuses a machine that has control groups of version 1 and 2.
         [ "$name$(stat -fc %T /sys/fs/cgroup)" != cruntmpfs ] ||
             set -- unshare -m sh -euc 'mount -t cgroup2 cgroup2 /sys/fs/cgroup; exec "$@"' sh "$@"
