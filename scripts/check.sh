@@ -48,18 +48,20 @@ missing=''
 while read -r program package; do
     # Ubuntu's chromium is a snap; either browser will do.
     [ "$program" != chromium ] || ! command -v google-chrome >/dev/null || continue
-    command -v "$program" >/dev/null || missing="$missing $package"
+    command -v "$program" >/dev/null || [ -e "$program" ] || missing="$missing $package"
 done <<'END'
 brctl bridge-utils
 busybox busybox-static
 bwrap bubblewrap
 cc gcc
 chromium chromium
+crun crun
 curl curl
 debootstrap debootstrap
 hyperfine hyperfine
 ip iproute2
 iptables iptables
+jsonschema python3-jsonschema
 mmdebstrap mmdebstrap
 newuidmap uidmap
 nft nftables
@@ -72,6 +74,7 @@ shellcheck shellcheck
 strace strace
 unshare util-linux
 xz xz-utils
+/usr/share/gocode/src/github.com/opencontainers/runtime-spec/schema/config-schema.json golang-github-opencontainers-specs-dev
 END
 [ "${1-}" != --packages ] || { echo "$missing"; exit; }
 if [ -n "$missing" ]; then

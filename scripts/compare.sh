@@ -1,51 +1,56 @@
 #!/bin/sh
-# Compares the stages with the slides' commands, side by side.
+# Compares a stage with the slide's commands, with your own work, or with other programs that create containers.
 #
 # Usage: compare.sh [--rootfs DIR] [N] [-- COMMAND [ARG]...]
+#        compare.sh [--rootfs DIR] N --pid PID
+#        compare.sh [--rootfs DIR] N --program PROGRAM [ARG]...
+#        compare.sh [--rootfs DIR] --with runc|crun|bwrap|podman
 #
 #   N              only this stage, 1 to 5 (without it: all five)
-#   --rootfs DIR   the new root for stages 4 and 5 (default: a busybox root, made and removed)
+#   --rootfs DIR   the new root for stages 4 and 5 (default: a busybox root, created and removed; with --pid and
+#                  --program /tmp/rootfs, as on the slides)
 #   COMMAND        compare what this prints and returns, instead of what scripts/probe.sh sees
+#   --pid PID      look at your shell, in which you type the slide: what is done, and which line is next. PID is the
+#                  shell's process id outside, or that of its unshare
+#   --program ...  run your program. It starts the command that follows its arguments, or else a shell, which then
+#                  reads the probe from stdin. The environment has the new root as ROOTFS
+#   --with NAME    run the container of stage 5, with all that it closes, in another program
 #   STAGE_BIN_DIR  (environment) where the stages are, instead of having cargo build them
 #   COLUMNS        (environment) how wide the table may be (default 100)
 #
-# Runs by-hand/N-*.sh and stageN-*, and prints a row a fact: same, different, or explained,
-# which is different for a reason that this script knows and prints. Exits with 1 if anything
-# is different. Needs no root, except for stage 1, which must refuse without it.
+# Without options it runs by-hand/N-*.sh and stageN-*. It prints a row a fact: same, different, or explained, which is
+# different for a reason in compare/reasons. Exits with 1 if anything is different. Needs no root, except for stage 1,
+# which must refuse without it.
 set -eu
-
-# The reasons, all of them. One holds only for its stages and its row, and only if the words
-# that one side has and the other has not are exactly these (ERE; "-": no word).
-# A row that is missing on one side has the word "none" there.
-#   stages | row | only by hand | only the stage | reason
-reasons() {
-    cat <<'END'
-1         | refusal          | .*2-user.sh.*  | .*stage2-user.*     | each names the next one of its own kind
-1 2       | PID of the shell | [0-9]+         | [0-9]+              | no PID namespace of its own, so it is the next free number
-1 2 3 4 5 | more descriptors | [0-9,]+        | none                | unshare hands on what the caller left open; a stage only 0, 1, 2
-5         | link-local of veth1 | yes       | none                | the stage gives the link no IPv6 address, which the talk does not use
-4 5       | mount /proc      | -              | nosuid,nodev,noexec | the options of unshare --mount-proc; the mount of the slide has none
-4 5       | mount /tmp       | -              | nosuid,nodev        | nothing in /tmp needs setuid or devices; the mount of the slide has no options
-1 2 3 4 5 | message 1        | sh:,.*exec:.*  | stage[1-5]-.*       | it was not the command that said this, but who could not run it
-1 2 3 4 5 | message 2        | none           | hint:.*             | the shell has no hints
-END
-}
 
 usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; }
 fail() { echo "compare.sh: $*" >&2; exit 1; }
+need() { [ -n "${2-}" ] || fail "$1 needs a value; see --help"; }
 
-stages='1 2 3 4 5' rootfs='' inside='' probe=yes
+stages='1 2 3 4 5' rootfs='' inside='' probe=yes mode=hand pid=''
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help) usage; exit ;;
-        --rootfs) [ $# -gt 1 ] || fail '--rootfs needs a directory'; rootfs=$2; shift ;;
+        --rootfs) need "$@"; rootfs=$2; shift ;;
         --inside) inside=yes ;; # not for users: see stage 5 below
+        --pid) need "$@"; mode=pid pid=${2#*[!0-9]}; [ "$pid" = "$2" ] || fail "no process '$2'"; shift ;;
+        --program) need "$@"; mode=program; shift; break ;;
+        --with) need "$@"; mode=$2 stages=5; shift ;;
         [1-5]) stages=$1 ;;
         --) shift; [ $# -eq 0 ] || probe=''; break ;;
         *) fail "no stage '$1'; see --help" ;;
     esac
     shift
 done
+case $mode in
+    hand) ;;
+    pid | program) [ ${#stages} = 1 ] || fail "--$mode needs the number of a stage"; : "${rootfs:=/tmp/rootfs}" ;;
+    runc | crun | bwrap | podman)
+        PATH=$PATH:/usr/sbin:/sbin # an ordinary PATH may lack runc(8)
+        command -v "$mode" >/dev/null || fail "$mode is not installed"
+        ;;
+    *) fail "--with knows runc, crun, bwrap and podman, not '$mode'" ;;
+esac
 scripts=$(cd -- "$(dirname -- "$0")" && pwd -P)
 repo=${scripts%/*}
 root=$([ "$(id -u)" != 0 ] || echo yes)
@@ -58,17 +63,22 @@ else
     bin=$target/debug
     if command -v cargo >/dev/null && [ -O "$repo" ]; then
         cargo build --quiet --manifest-path "$repo/Cargo.toml" || fail 'cargo build failed'
+        case $mode in
+            runc | crun) cargo build --quiet --manifest-path "$repo/stage5-net/Cargo.toml" --example oci_bundle ;;
+        esac
     elif [ ! -x "$bin/stage1-uts" ]; then
         bin=$target/release
     fi
 fi
 [ -x "$bin/stage1-uts" ] || fail "no stages in $bin: run 'cargo build', or set STAGE_BIN_DIR"
 
-tmp=$(mktemp -d) old_root='' child=''
+tmp=$(mktemp -d) old_root='' child='' waiting=''
 # shellcheck disable=SC2317,SC2329 # the trap calls it
 cleanup() {
     trap '' HUP INT TERM
-    if [ -n "$child" ] && kill "$child" 2>/dev/null; then wait "$child" || :; fi
+    for child in $child $waiting; do
+        if kill "$child" 2>/dev/null; then wait "$child" || :; fi
+    done
     [ -z "$old_root" ] || rmdir "$old_root" 2>/dev/null || :
     rm -rf --one-file-system "$tmp"
 }
@@ -84,11 +94,20 @@ case $stages in
             "$scripts/rootfs.sh" --from busybox "$rootfs" >"$tmp/log" 2>&1 ||
                 { cat "$tmp/log" >&2; fail 'no root to compare in; --rootfs names one'; }
         fi
-        [ -d "$rootfs" ] || fail "no directory '$rootfs'"
+        [ -d "$rootfs" ] || fail "no directory '$rootfs': scripts/rootfs.sh creates it"
+        rootfs=$(cd -- "$rootfs" && pwd -P)
         # Both sides would make it; only the script, like the slide, leaves it there.
         [ -d "$rootfs/.old_root" ] || old_root=$rootfs/.old_root
         ;;
 esac
+
+if [ "$mode" = pid ]; then
+    # On the slide, $(pidof unshare) is the process id; with -f, the shell is its child.
+    read -r comm 2>/dev/null <"/proc/$pid/comm" || fail "no process $pid"
+    read -r shell _ <"/proc/$pid/task/$pid/children" || : # it ends without a newline
+    [ "$comm" != unshare ] || pid=${shell:-$pid}
+    readlink "/proc/$pid/ns/user" >/dev/null || fail "process $pid belongs to another user: use sudo"
+fi
 
 # side NAME PROGRAM [ARG]... fills $tmp/NAME with rows "row<TAB>value".
 side() {
@@ -97,7 +116,7 @@ side() {
     begin=$(date +%s)
     # In the background, so that Ctrl-C does not have to wait; but sh(1) hides INT from there.
     env --default-signal=INT,QUIT \
-        timeout -k 5 60 "$@" </dev/null >"$tmp/out" 2>"$tmp/err" &
+        timeout -k 5 60 "$@" <"$tmp/stdin" >"$tmp/out" 2>"$tmp/err" &
     child=$!
     wait "$child" || status=$?
     child=''
@@ -119,6 +138,52 @@ side() {
     } >"$tmp/$side"
 }
 
+# Whether the processes $2 and $3 share the namespace $1.
+share() { [ "$(readlink "/proc/$2/ns/$1")" = "$(readlink "/proc/$3/ns/$1")" ]; }
+# The options of nsenter(1) for the network, hostname and user of process $1, where they are not the caller's.
+enter() {
+    echo "-t $1 --preserve-credentials"
+    for kind in net:-n uts:-u user:-U; do
+        share "${kind%:*}" "$1" self || printf '%s\n' "${kind#*:}"
+    done
+}
+# look NAME PID: the same as side(), with the probe outside.
+# shellcheck disable=SC2046 # a list of options
+look() {
+    side "$1" nsenter $(enter "$2") sh "$scripts/probe.sh" "$n" "$outside" "$2"
+    [ "$n" = 5 ] || return 0
+    # The host is the nearest ancestor in another network.
+    up=$2
+    while share net "$up" "$2"; do
+        up=$(sed -n 's/^PPid:[^0-9]*//p' "/proc/$up/status")
+        [ "$up" != 0 ] || return 0
+    done
+    for link in br0 veth0; do
+        { nsenter $(enter "$up") ip -o link show dev $link && nsenter $(enter "$up") ip -o -4 addr show dev $link; } \
+            2>/dev/null | awk -v link=$link '
+                $3 ~ /^</ { state = $3 ~ /[<,]UP[,>]/ ? "up" : "down"; if (match($0, / master [^ ]+/)) state = state substr($0, RSTART, RLENGTH) }
+                $3 == "inet" { state = state " " $4 }
+                END { if (state != "") print "host: " link "\t" state }'
+    done >>"$tmp/$1"
+}
+# Starts the stage with a command that waits, and looks at it.
+look_at_stage() {
+    mkfifo "$tmp/in" "$tmp/ready"
+    [ "$n$root" != 5yes ] || set -- unshare -n "$@" # as in the loop below
+    "$@" sh -c 'echo ready; read -r _' <"$tmp/in" >"$tmp/ready" 2>"$tmp/err" &
+    waiting=$!
+    exec 3>"$tmp/in"
+    read -r _ <"$tmp/ready" || { cat "$tmp/err" >&2; fail "stage $n does not start"; }
+    read -r children <"/proc/$waiting/task/$waiting/children" || :
+    for process in $children; do # the janitor is in the host's namespaces
+        share uts "$process" self || look stage "$process"
+    done
+    exec 3>&-
+    wait "$waiting" || :
+    waiting=''
+}
+
+: >"$tmp/stdin"
 result=0
 for n in $stages; do
     case $n in
@@ -130,121 +195,59 @@ for n in $stages; do
     esac
     # No link and no packet may touch the network of this machine, so stage 5 as root gets
     # another host; one without root has a host of its own (--net private) to begin with.
-    if [ "$n$root$inside" = 5yes ]; then
-        [ -n "$probe" ] || set -- -- "$@"
+    if [ "$n$root$inside" = 5yes ] && [ "$mode" != pid ]; then
+        case $mode in
+            hand) [ -n "$probe" ] || set -- -- "$@" ;;
+            program) set -- --program "$@" ;;
+            *) set -- --with "$mode" ;;
+        esac
         STAGE_BIN_DIR=$bin unshare -n "$scripts/compare.sh" --inside --rootfs "$rootfs" 5 "$@" ||
             result=1
         continue
     fi
 
-    if [ -n "$probe" ]; then
-        namespaces=$(readlink /proc/self/ns/* | tr '\n' ' ')
-        set -- sh -c "$(cat "$scripts/probe.sh")" probe "$n" "$namespaces" $$
-        sh "$scripts/probe.sh" 0 "$namespaces" $$ >"$tmp/host"
-    else
-        : >"$tmp/host"
-    fi
-    options='' bare=''
+    options='' bare='' host=''
     case $n in
         [45]) options=yes ;;
     esac
-    [ "$n" != 5 ] || bare=yes # stage 5 closes more than the slide does
-    host=''
-    [ "$n$root" != 5 ] || host=yes
-    side hand ${host:+unshare --map-current-user --keep-caps -Un} \
-        "$scripts/by-hand/$name.sh" ${options:+--rootfs "$rootfs"} -- "$@"
-    side stage "$bin/stage$name" ${bare:+--bare} ${options:+--rootfs "$rootfs"} -- "$@"
-
-    reasons >"$tmp/reasons"
-    awk -v stage="$n" -v name="$name" -v width="${COLUMNS:-100}" '
-        BEGIN {
-            FS = "\t"
-            column = int((width - 22 - 12 - 6) / 2)
-            if (column < 20) column = 20
-            printf "\n%-22s  %-*s  %-*s\n", "stage " stage, column, "by-hand/" name ".sh",
-                column, "stage" name
-        }
-        FILENAME ~ /\/reasons$/ {
-            split($0, part, / *\| */)
-            if (index(part[1], stage)) {
-                reason_row[++reasons] = part[2]
-                reason_hand[reasons] = part[3]
-                reason_stage[reasons] = part[4]
-                reason[reasons] = part[5]
-            }
-            next
-        }
-        # A second mount on a target, a second address of a link: rows of their own.
-        {
-            row = $1
-            value = substr($0, length($1) + 2)
-            if ((times = ++seen[FILENAME, row]) > 1) row = row " (" times ")"
-        }
-        FILENAME ~ /\/host$/ { host[row] = value; next }
-        FILENAME ~ /\/hand$/ { hand[row] = value }
-        FILENAME ~ /\/stage$/ { ours[row] = value }
-        !(row in known) { known[row]; order[++rows] = row }
-
-        # The words of a that b has not, in order, with commas between.
-        function only(a, b,    words, i, n, has, list) {
-            n = split(b, words, /[ ,()]+/)
-            for (i = 1; i <= n; i++) has[words[i]]
-            n = split(a, words, /[ ,()]+/)
-            for (i = 1; i <= n; i++)
-                if (words[i] != "" && !(words[i] in has)) list = list "," words[i]
-            return list == "" ? "-" : substr(list, 2)
-        }
-        function fits(words, pattern) { return words ~ "^(" pattern ")$" }
-        # Takes from rest[i] what goes into a column, if possible up to a blank or comma.
-        function piece(i, size,    text, at) {
-            text = substr(rest[i], 1, size)
-            if (length(rest[i]) > size)
-                for (at = size; at > size / 3; at--)
-                    if (substr(text, at, 1) ~ /[ ,]/) { text = substr(text, 1, at); break }
-            rest[i] = substr(rest[i], length(text) + 1)
-            return text
-        }
-        function show(row, a, b, verdict) {
-            rest[0] = row; rest[1] = a; rest[2] = b
-            do {
-                printf "%-22s  %-*s  %-*s  %s\n", piece(0, 22), column, piece(1, column),
-                    column, piece(2, column), verdict
-                verdict = ""
-            } while (rest[0] rest[1] rest[2] != "")
-        }
-        END {
-            for (i = 1; i <= rows; i++) {
-                row = order[i]
-                a = row in hand ? hand[row] : "(none)"
-                b = row in ours ? ours[row] : "(none)"
-                why = ""
-                verdict = a == b && a !~ /^FAILED/ ? "same" : "different"
-                # Up to stage 3 all mounts of the host are still there: they get one row.
-                inherited = a; sub(/,shared/, "", inherited)
-                outer = host[row]; sub(/,shared/, "", outer)
-                if (verdict == "same" && stage < 4 && row ~ /^mount / && inherited == outer) {
-                    kept++
-                    continue
-                }
-                if (verdict == "different" && (a b) !~ /FAILED/)
-                    for (j = 1; j <= reasons; j++)
-                        if (row == reason_row[j] && fits(only(a, b), reason_hand[j]) &&
-                            fits(only(b, a), reason_stage[j])) {
-                            verdict = "explained"
-                            why = reason[j]
-                        }
-                count[verdict]++
-                show(row, a, b, verdict)
-                if (why != "") printf "%24s%s\n", "", "reason: " why
-            }
-            if (kept) {
-                count["same"]++
-                show("mounts of the host", kept " unchanged", kept " unchanged", "same")
-            }
-            printf "stage %d: %d same, %d explained, %d different\n", stage, count["same"],
-                count["explained"], count["different"]
-            exit count["different"] > 0
-        }' "$tmp/reasons" "$tmp/host" "$tmp/hand" "$tmp/stage" || result=1
-    [ -z "$probe" ] || set --
+    case $n$mode in
+        5hand | 5pid | 5program) bare=yes ;; # stage 5 closes more than the slide does
+    esac
+    case $n$root$mode in
+        5hand | 5program) host='unshare --map-current-user --keep-caps -Un' ;;
+        5yesprogram) host='unshare -n' ;; # so that what it leaves behind is not in the stage's way
+    esac
+    outside=$(readlink /proc/self/ns/* | tr '\n' ' ')
+    outside="$outside pid:$$ root:$(stat -Lc %d:%i /) rootfs:$rootfs"
+    : >"$tmp/host"
+    [ -z "$probe" ] || sh "$scripts/probe.sh" 0 "$outside" >"$tmp/host"
+    left=$mode
+    if [ "$mode" = pid ]; then
+        left="process $pid"
+        look left "$pid"
+        look_at_stage "$bin/stage$name" ${bare:+--bare} ${options:+--rootfs "$rootfs"} --
+    else
+        words=$# text=$(cat "$scripts/probe.sh")
+        [ -z "$probe" ] || set -- "$@" sh -c "$text" probe "$n" "$outside"
+        # shellcheck disable=SC2086 # the words of $host
+        case $mode in
+            hand)
+                left=by-hand/$name.sh
+                side left $host "$scripts/by-hand/$name.sh" ${options:+--rootfs "$rootfs"} -- "$@"
+                ;;
+            program)
+                left=${1##*/}
+                printf "set -- %s '%s'\n%s\n" "$n" "$outside" "$text" >"$tmp/stdin"
+                ROOTFS=$rootfs side left $host "$@"
+                shift "$words" # what is left is the probe
+                ;;
+            *) side left "$scripts/compare/other.sh" "$mode" "$rootfs" "$tmp" "$bin/examples/oci_bundle" "$@" ;;
+        esac
+        side stage "$bin/stage$name" ${bare:+--bare} ${options:+--rootfs "$rootfs"} -- "$@"
+        [ -z "$probe" ] || set --
+    fi
+    awk -v stage="$n" -v mode="$mode" -v left="$left" -v right="stage$name" -v width="${COLUMNS:-100}" \
+        -f "$scripts/compare/table.awk" "$scripts/compare/reasons" "$scripts/compare/slides" \
+        "$tmp/host" "$tmp/left" "$tmp/stage" || result=1
 done
 exit "$result"

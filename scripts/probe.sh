@@ -2,16 +2,20 @@
 # Says what a process can see of the container it is in: a line a fact, "fact<TAB>value".
 # A value that begins with FAILED is never right, not even on both sides.
 #
-# Usage: probe.sh STAGE NAMESPACES PID
+# Usage: probe.sh STAGE OUTSIDE [PID]
 #
-# NAMESPACES and PID are those of the caller outside (compare.sh). It must run on a bare
-# busybox and on Ubuntu base, which has no ps, ip or ping: proc(5) first, then programs.
+# OUTSIDE is what the caller, compare.sh, knows of itself: its namespaces, pid:PID, root:DEVICE:INODE of its
+# root directory, and rootfs:DIR, the new root. With PID the probe looks at that process from outside, by the
+# caller's /proc, and needs only the process's user, UTS and network namespaces. Without PID it runs inside, on a
+# bare busybox or on Ubuntu base, which has no ps, ip or ping: proc(5) first, then programs.
 set -eu
 
 case ${1-} in
     -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit ;;
 esac
-stage=$1 outside=$2 caller=$3
+stage=$1 outside=" $2 "
+proc=/proc/${3:-self} root=${3:+/proc/$3/root}
+rootfs=${outside##* rootfs:} rootfs=${rootfs%% *} caller=${outside##* pid:} caller=${caller%% *}
 PATH=$PATH:/usr/sbin:/sbin
 have() { [ -n "$(command -v "$1")" ]; }
 fact() { printf '%s\t%s\n' "$1" "$2"; }
@@ -25,65 +29,71 @@ fact hostname "$REPLY"
 # The namespaces that are not the caller's (namespaces(7): the same link, the same namespace).
 new=''
 for name in cgroup ipc mnt net pid time user uts; do
-    link=$(readlink "/proc/self/ns/$name") || link='(none)'
-    case " $outside " in
+    link=$(readlink "$proc/ns/$name") || link='(none)'
+    case $outside in
         *" $link "*) ;;
         *) new="$new $name" ;;
     esac
 done
 fact 'new namespaces' "${new# }"
 
-fact uid "$(id -u)"
-fact gid "$(id -g)"
-fact groups "$(id -G)"
 for map in uid_map gid_map; do
     while read -r inside above count; do
         fact "$map" "$inside $above $count"
-    done <"/proc/self/$map"
+    done <"$proc/$map"
 done
-line /proc/self/setgroups
+line "$proc/setgroups"
 fact setgroups "$REPLY"
 while read -r name value; do
     case $name in
-        Cap*: | NoNewPrivs:) fact "${name%:}" "$value" ;;
+        Uid: | Gid:) value=${value#*[!0-9]}; fact "effective ${name%:}" "${value%%[!0-9]*}" ;;
+        NSpid:) fact 'PID of the shell' "${value##*[!0-9]}" ;; # the last one is the innermost
+        Groups: | Cap*: | NoNewPrivs: | Seccomp:) fact "${name%:}" "${value:-(none)}" ;;
     esac
-done </proc/self/status
+done <"$proc/status"
 
-fact 'PID of the shell' $$
 # The host's come and go; what counts is that they can be seen, down to the caller.
-case " $new " in
-    *' pid '*)
-        list=''
-        for dir in /proc/[0-9]*; do
-            line "$dir/comm"
-            list="$list, ${dir#/proc/} $REPLY"
-        done
-        fact processes "${list#, }"
-        ;;
-    *)
-        [ ! -d "/proc/$caller" ] || fact processes "those of the host, with the caller"
-        ;;
-esac
+if [ -d "$root/proc/$caller" ]; then
+    fact processes "those of the host, with the caller"
+else
+    list=''
+    for dir in "$root"/proc/[0-9]*; do
+        line "$dir/comm"
+        list="$list, ${dir##*/} $REPLY"
+    done
+    fact processes "${list#, }"
+fi
 
-standard='' more=''
-for fd in /proc/self/fd/*; do
-    case $fd in
-        */[012]) standard="$standard ${fd##*/}" ;;
-        *) [ ! -L "$fd" ] || more="$more ${fd##*/}" ;; # the one that listed them has gone
-    esac
-done
-fact descriptors "${standard# }"
-[ -n "$more" ] || more=' none'
-fact 'more descriptors' "${more# }"
-fact directory "$(pwd)"
+# A shell at a terminal has descriptors of its own, and before stage 4 it may be in any directory.
+if [ -z "$root" ]; then
+    standard='' more=''
+    for fd in /proc/self/fd/*; do
+        case $fd in
+            */[012]) standard="$standard ${fd##*/}" ;;
+            *) [ ! -L "$fd" ] || more="$more ${fd##*/}" ;; # the one that listed them has gone
+        esac
+    done
+    fact descriptors "${standard# }"
+    [ -n "$more" ] || more=' none'
+    fact 'more descriptors' "${more# }"
+fi
+if [ -z "$root" ] || [ "$stage" -ge 4 ]; then
+    fact directory "$(readlink "$proc/cwd")"
+fi
 list=''
-for entry in /* /.[!.]*; do
-    [ ! -e "$entry" ] || list="$list ${entry#/}"
+for entry in "$root"/* "$root"/.[!.]*; do
+    [ ! -e "$entry" ] || list="$list ${entry#"$root/"}"
 done
 fact 'in /' "${list# }"
-line /tmp/leopard.txt
+line "$root/tmp/leopard.txt"
 fact /tmp/leopard.txt "$REPLY"
 
+# Before pivot_root, the new root is a directory somewhere below.
+new_root='is a directory' new_proc='not mounted'
+case $outside in
+    *" root:$(stat -Lc %d:%i "$root/") "*) ;;
+    *) new_root='is /' rootfs='' ;;
+esac
 # proc_pid_mountinfo(5): optional fields (propagation) up to a "-", then type, source, options.
 while read -r _ _ _ _ target options rest; do
     case ${rest%%- *} in
@@ -93,12 +103,22 @@ while read -r _ _ _ _ target options rest; do
         *master:*) options=$options,slave ;;
     esac
     rest=${rest#*- }
+    case "$target $new_root ${rest%% *}" in
+        "$rootfs is a directory "*) new_root='is a mount point' ;;
+        "$rootfs/proc "*' proc') new_proc=mounted ;;
+    esac
     fact "mount $target" "${rest%% *} $options (${rest##* })"
-done </proc/self/mountinfo
+done <"$proc/mountinfo"
+if [ "$stage" -ge 4 ]; then
+    fact 'new root' "$new_root"
+    fact 'new /proc' "$new_proc"
+fi
 
 # Before the links are looked at: by the time of the answer all of them are up.
 [ "$stage" != 5 ] || for address in 172.20.1.2 172.20.1.3; do
-    if have ping; then
+    if [ "${new#* net}" = "$new" ]; then
+        REPLY='not tried: the network is not a new one'
+    elif have ping; then
         case $(ping -c1 -W2 "$address" 2>&1) in
             *', 0% packet loss'*) REPLY=answers ;;
             *) REPLY='FAILED: no answer' ;;

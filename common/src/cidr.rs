@@ -59,7 +59,7 @@ impl Cidr {
     }
 
     /// The other addresses for machines in the subnet, from the next one on, in a circle.
-    pub(crate) fn others(self) -> impl Iterator<Item = Self> {
+    pub fn others(self) -> impl Iterator<Item = Self> {
         let room = u64::from(!self.mask() - 1);
         let here = u64::from(self.address.to_bits() & !self.mask()) - 1;
         (1..room).map(move |distance| {

@@ -16,7 +16,7 @@ use std::{env, path::Path};
 pub struct Command {
     /// Command to run inside [default: /bin/sh, prompt "-> "]
     #[arg(value_name = "COMMAND", trailing_var_arg = true)]
-    words: Vec<OsString>,
+    pub words: Vec<OsString>,
 }
 
 impl Command {

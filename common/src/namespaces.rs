@@ -32,7 +32,7 @@ const KINDS: [(CloneFlags, &str, &str); 7] = [
 ];
 
 /// The kinds that `flags` has: their names, and their letters.
-pub(crate) fn kinds(flags: CloneFlags) -> impl Iterator<Item = (&'static str, &'static str)> {
+pub fn kinds(flags: CloneFlags) -> impl Iterator<Item = (&'static str, &'static str)> {
     let kinds = KINDS
         .into_iter()
         .filter(move |(flag, ..)| flags.contains(*flag));

@@ -17,7 +17,7 @@ const HOST_NAME_MAX: usize = 64;
 pub struct Options {
     /// Hostname inside
     #[arg(long, value_name = "NAME", default_value = "leopard", value_parser = hostname)]
-    hostname: String,
+    pub hostname: String,
 }
 
 /// The kernel would accept an empty name, and would refuse a long one only after the clone.

@@ -9,6 +9,8 @@ mod init;
 mod overlay;
 mod sysfs;
 
+pub use sysfs::MASKED as MASKED_SYS;
+
 use crate::error::failed;
 use crate::explain::{call, heading, step, word};
 use crate::{Result, cidr::Cidr, mount, sys};

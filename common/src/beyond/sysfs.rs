@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// Parts of /sys that the OCI runtimes hide: the firmware's tables, and the processor's energy, from which
 /// other processes' secrets can be measured (CVE-2020-8694).
-const MASKED: [&str; 2] = ["firmware", "devices/virtual/powercap"];
+pub const MASKED: [&str; 2] = ["firmware", "devices/virtual/powercap"];
 
 /// `mount -t sysfs -o ro sysfs /sys`. A root without that directory has none, nor has a container inside
 /// of another that hides a part of its own.

@@ -11,6 +11,8 @@
 
 mod seccomp;
 
+pub use seccomp::{First, Rule};
+
 use crate::capabilities::{self, Capabilities};
 use crate::error::failed;
 use crate::explain::{change, heading, step, word};
@@ -46,12 +48,12 @@ pub struct Options {
 /// Parts of /proc that show the host's state, and parts that change it: `maskedPaths` and `readonlyPaths`
 /// of the OCI runtime specification. The lists are runc's (`libcontainer/specconv`) and Docker's.
 #[rustfmt::skip]
-const MASKED: [&str; 10] = [
+pub const MASKED: [&str; 10] = [
     "acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug",
     "scsi", "timer_list", "timer_stats",
 ];
 /// `dynamic_debug` is not in those lists; writing to it needs no capability.
-const READ_ONLY: [&str; 6] = ["bus", "dynamic_debug", "fs", "irq", "sys", "sysrq-trigger"];
+pub const READ_ONLY: [&str; 6] = ["bus", "dynamic_debug", "fs", "irq", "sys", "sysrq-trigger"];
 
 /// In stages 2 to 4 a learner mounts and unmounts, so they stay as open as the talk's. That is dangerous
 /// only where root inside is root outside.
@@ -83,6 +85,17 @@ impl Options {
     fn kept(&self) -> Capabilities {
         let added = self.cap_add.iter();
         added.fold(Capabilities::DEFAULT, |kept, added| kept.union(*added))
+    }
+
+    /// The capabilities that the command keeps, as `CAP_CHOWN`: for other runtimes.
+    pub fn capabilities(&self) -> Vec<String> {
+        let kept = self.kept().to_string();
+        kept.split('|').map(|name| format!("CAP_{name}")).collect()
+    }
+
+    /// The system calls that the filter refuses: for other runtimes.
+    pub fn rules(&self) -> impl Iterator<Item = Rule> {
+        seccomp::rules(self.kept())
     }
 
     /// The stage while it waits: it keeps only the capability to signal its command.

@@ -24,24 +24,74 @@ const ADMIN: Capabilities = Capabilities::SYS_ADMIN;
 const BPF: Capabilities = ADMIN.union(Capabilities::BPF);
 const PERFMON: Capabilities = ADMIN.union(Capabilities::PERFMON);
 
-/// System calls that are refused, unless the container has one of these capabilities.
-const REFUSED: [(libc::c_long, Capabilities); 10] = [
+/// A rule of the filter: this call fails with `errno`, where its first argument fits.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// The name of the system call.
+    pub name: &'static str,
+    number: libc::c_long,
+    /// None: for all arguments.
+    pub first: Option<First>,
+    /// The answer in place of the call.
+    pub errno: Errno,
+    /// Without one of these the call is refused.
+    opened_by: Capabilities,
+}
+
+/// What a rule looks for in the first argument of a call.
+#[derive(Clone, Copy, Debug)]
+pub enum First {
+    /// It is this number.
+    Is(u32),
+    /// It has this bit.
+    HasBit(u32),
+}
+
+const fn rule(name: &'static str, number: libc::c_long, opened_by: Capabilities) -> Rule {
+    let (first, errno) = (None, Errno::EPERM);
+    Rule {
+        name,
+        number,
+        first,
+        errno,
+        opened_by,
+    }
+}
+
+const NEW_USER: Option<First> = Some(First::HasBit(libc::CLONE_NEWUSER.cast_unsigned()));
+const VSOCK: Option<First> = Some(First::Is(libc::AF_VSOCK.cast_unsigned()));
+
+#[rustfmt::skip]
+const RULES: [Rule; 14] = [
     // Keyrings belong to a user, in every namespace: the caller's secrets.
-    (libc::SYS_add_key, NOTHING),
-    (libc::SYS_keyctl, NOTHING),
-    (libc::SYS_request_key, NOTHING),
+    rule("add_key", libc::SYS_add_key, NOTHING),
+    rule("keyctl", libc::SYS_keyctl, NOTHING),
+    rule("request_key", libc::SYS_request_key, NOTHING),
     // Its operations pass by every filter; often the first step of an attack.
-    (libc::SYS_io_uring_setup, NOTHING),
-    (libc::SYS_io_uring_enter, NOTHING),
-    (libc::SYS_io_uring_register, NOTHING),
+    rule("io_uring_setup", libc::SYS_io_uring_setup, NOTHING),
+    rule("io_uring_enter", libc::SYS_io_uring_enter, NOTHING),
+    rule("io_uring_register", libc::SYS_io_uring_register, NOTHING),
     // Holds the kernel up at will, which attacks on its races need: CVE-2016-2067 and others.
-    (libc::SYS_userfaultfd, NOTHING),
+    rule("userfaultfd", libc::SYS_userfaultfd, NOTHING),
     // These need a capability only where a sysctl says so: kernel.unprivileged_bpf_disabled,
     // perf_event_paranoid, dmesg_restrict.
-    (libc::SYS_bpf, BPF),
-    (libc::SYS_perf_event_open, PERFMON),
-    (libc::SYS_syslog, Capabilities::SYSLOG),
+    rule("bpf", libc::SYS_bpf, BPF),
+    rule("perf_event_open", libc::SYS_perf_event_open, PERFMON),
+    rule("syslog", libc::SYS_syslog, Capabilities::SYSLOG),
+    // In a new user namespace a process has all capabilities again, over new namespaces of every kind.
+    Rule { first: NEW_USER, ..rule("clone", libc::SYS_clone, ADMIN) },
+    Rule { first: NEW_USER, ..rule("unshare", libc::SYS_unshare, ADMIN) },
+    // Its flags are in memory, where a filter cannot look. libc then uses clone.
+    Rule { errno: Errno::ENOSYS, ..rule("clone3", libc::SYS_clone3, ADMIN) },
+    // The address family of virtual machines, which network namespaces do not separate.
+    Rule { first: VSOCK, ..rule("socket", libc::SYS_socket, NOTHING) },
 ];
+
+/// The rules for a container that has the capabilities `kept`.
+pub(super) fn rules(kept: Capabilities) -> impl Iterator<Item = Rule> {
+    let applies = move |rule: &Rule| !kept.has_any(rule.opened_by);
+    RULES.into_iter().filter(applies)
+}
 
 /// Sets the filter. Calls by the numbers of another architecture, where they mean other calls, end
 /// the process.
@@ -91,23 +141,18 @@ fn program(arch: u32, kept: Capabilities, callers_terminal: bool) -> Vec<libc::s
     if cfg!(target_arch = "x86_64") {
         program.extend([at_least(0x4000_0000), refuse(Errno::ENOSYS)]); // the calls of x32
     }
-    for (call, opened_by) in REFUSED {
-        if !kept.has_any(opened_by) {
-            program.extend([is(call, 0), eperm]);
-        }
+    for rule in rules(kept) {
+        let refused = refuse(rule.errno);
+        let Some(first) = rule.first else {
+            program.extend([is(rule.number, 0), refused]);
+            continue;
+        };
+        let fits = match first {
+            First::Is(value) => equal(value, 0),
+            First::HasBit(bit) => has_bit(bit),
+        };
+        program.extend([is(rule.number, 3), load(16), fits, refused, allow]);
     }
-    // In a new user namespace a process has all capabilities again, over new namespaces of every kind.
-    if !kept.has_any(ADMIN) {
-        let new_user = has_bit(libc::CLONE_NEWUSER.cast_unsigned());
-        for call in [libc::SYS_clone, libc::SYS_unshare] {
-            program.extend([is(call, 3), load(16), new_user, eperm, allow]);
-        }
-        // Its flags are in memory, where a filter cannot look. libc then uses clone.
-        program.extend([is(libc::SYS_clone3, 0), refuse(Errno::ENOSYS)]);
-    }
-    // The address family of virtual machines, which network namespaces do not separate.
-    let vsock = is(libc::AF_VSOCK.into(), 0);
-    program.extend([is(libc::SYS_socket, 3), load(16), vsock, eperm, allow]);
     // With a terminal of the caller's as one descriptor: O_ASYNC lets the kernel send SIGIO, which kills, to
     // its foreground process group at the next key.
     if callers_terminal {

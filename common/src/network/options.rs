@@ -21,10 +21,10 @@ pub struct Options {
     pub(super) net: Option<Net>,
     /// Bridge on the host
     #[arg(long, value_name = "NAME", default_value = "br0", value_parser = link_name)]
-    pub(super) bridge: String,
+    pub bridge: String,
     /// Address of the bridge
     #[arg(long, value_name = "CIDR", default_value = "172.20.1.2/24")]
-    pub(super) bridge_addr: Cidr,
+    pub bridge_addr: Cidr,
     /// Address of veth0 on the host [default: the next]
     #[arg(long, value_name = "CIDR")]
     pub(super) host_addr: Option<Cidr>,

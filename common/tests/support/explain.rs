@@ -734,7 +734,7 @@ pub(crate) fn is_a_recipe(program: &str, stage: &str, callers: &[Caller], option
     let options = [options, rootfs].concat();
     let probe = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/probe.sh");
     let probe = fs::read_to_string(probe).unwrap();
-    let look = format!("set -- {stage} \"$NAMESPACES\" $CALLER\n{probe}\necho typed\n");
+    let look = format!("set -- {stage} \"$OUTSIDE\"\n{probe}\necho typed\n");
     for &caller in callers {
         let arguments = [&["--explain=json"], &options[..], &["--", "true"]].concat();
         let output = Run::new(program, caller).output(&arguments);
@@ -783,8 +783,9 @@ pub(crate) fn is_a_recipe(program: &str, stage: &str, callers: &[Caller], option
         .unwrap();
         fs::write(path.join("look"), &look).unwrap();
         let start = format!(
-            "cd {}; mkfifo in; PATH=$PATH:/usr/sbin:/sbin; export CALLER=$$
-             export NAMESPACES=\"$(readlink /proc/self/ns/* | tr '\\n' ' ')\"",
+            "cd {}; mkfifo in; PATH=$PATH:/usr/sbin:/sbin
+             OUTSIDE=\"$(readlink /proc/self/ns/* | tr '\\n' ' ')\"
+             export OUTSIDE=\"$OUTSIDE pid:$$ root:$(stat -Lc %d:%i /)\"",
             path.display()
         );
         let typed =

@@ -99,7 +99,7 @@ pub(crate) fn open_directory() -> tempfile::TempDir {
 }
 
 /// The same for as long as the test program runs: what a static holds is never dropped.
-fn lasting_directory() -> PathBuf {
+pub(crate) fn lasting_directory() -> PathBuf {
     static ALL: Mutex<Vec<tempfile::TempDir>> = Mutex::new(vec![]);
     extern "C" fn remove() {
         ALL.lock().unwrap().clear();
