@@ -4,7 +4,7 @@
 # Usage: compare.sh [--rootfs DIR] [N] [-- COMMAND [ARG]...]
 #        compare.sh [--rootfs DIR] N --pid PID
 #        compare.sh [--rootfs DIR] N --program PROGRAM [ARG]...
-#        compare.sh [--rootfs DIR] --with runc|crun|bwrap|podman
+#        compare.sh [--rootfs DIR] [5] --with runc|crun|bwrap|podman
 #
 #   N              only this stage, 1 to 5 (without it: all five)
 #   --rootfs DIR   the new root for stages 4 and 5 (default: a busybox root, created and removed; with --pid and
@@ -35,7 +35,7 @@ while [ $# -gt 0 ]; do
         --inside) inside=yes ;; # not for users: see stage 5 below
         --pid) need "$@"; mode=pid pid=${2#*[!0-9]}; [ "$pid" = "$2" ] || fail "no process '$2'"; shift ;;
         --program) need "$@"; mode=program; shift; break ;;
-        --with) need "$@"; mode=$2 stages=5; shift ;;
+        --with) need "$@"; mode=$2; shift ;;
         [1-5]) stages=$1 ;;
         --) shift; [ $# -eq 0 ] || probe=''; break ;;
         *) fail "no stage '$1'; see --help" ;;
@@ -46,6 +46,7 @@ case $mode in
     hand) ;;
     pid | program) [ ${#stages} = 1 ] || fail "--$mode needs the number of a stage"; : "${rootfs:=/tmp/rootfs}" ;;
     runc | crun | bwrap | podman)
+        case $stages in 5 | '1 2 3 4 5') stages=5 ;; *) fail '--with compares stage 5' ;; esac
         PATH=$PATH:/usr/sbin:/sbin # an ordinary PATH may lack runc(8)
         command -v "$mode" >/dev/null || fail "$mode is not installed"
         ;;

@@ -76,6 +76,8 @@ fn write(args: &Args) -> Result<(), Box<dyn Error>> {
             "seccomp": seccomp(&args.confine),
         },
     });
+    // Options beyond the talk that change the container change `config` here: limits (linux.resources), bind
+    // mounts (mounts), ranges of ids (uidMappings, gidMappings), variables and the directory (process).
     if uid == 0 {
         config["hooks"] = hooks(&args.network);
     }

@@ -24,7 +24,7 @@ const ADMIN: Capabilities = Capabilities::SYS_ADMIN;
 const BPF: Capabilities = ADMIN.union(Capabilities::BPF);
 const PERFMON: Capabilities = ADMIN.union(Capabilities::PERFMON);
 
-/// A rule of the filter: this call fails with `errno`, where its first argument fits.
+/// A rule of the filter: this call fails with `errno`, if its first argument fits.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     /// The name of the system call.
@@ -61,6 +61,7 @@ const fn rule(name: &'static str, number: libc::c_long, opened_by: Capabilities)
 const NEW_USER: Option<First> = Some(First::HasBit(libc::CLONE_NEWUSER.cast_unsigned()));
 const VSOCK: Option<First> = Some(First::Is(libc::AF_VSOCK.cast_unsigned()));
 
+/// What neither namespaces nor dropped capabilities refuse.
 #[rustfmt::skip]
 const RULES: [Rule; 14] = [
     // Keyrings belong to a user, in every namespace: the caller's secrets.
