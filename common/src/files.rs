@@ -1,9 +1,9 @@
-//! Files and directories: `mkdir`, `ln -s`, `echo … >`.
+//! Files and directories: `mkdir`, `rmdir`, `ln -s`, `echo … >`.
 
 use crate::{Error, Result, error::failed, explain::call, hints};
 use nix::fcntl::{AT_FDCWD, OFlag, open};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::symlinkat;
+use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use std::io::ErrorKind;
 use std::{fs, os::fd::OwnedFd, path::Path};
 
@@ -42,6 +42,12 @@ pub(crate) fn make_directory(path: &Path) -> Result<()> {
     let text = format_args!("mkdirat(AT_FDCWD, {path:?}, 0755)");
     let mode = Mode::from_bits_truncate(0o755);
     call(text, || mkdirat(AT_FDCWD, path, mode)).map_err(hints::no_owner)
+}
+
+/// `rmdir PATH`.
+pub(crate) fn remove_directory(path: &Path) -> Result<()> {
+    let text = format_args!("unlinkat(AT_FDCWD, {path:?}, AT_REMOVEDIR)");
+    call(text, || unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir))
 }
 
 /// `ln -s TARGET PATH`.

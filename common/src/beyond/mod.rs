@@ -3,6 +3,8 @@
 //! In [stage 5](../../stage5_net/index.html), one line a room on its side. `--bare` leaves all of it
 //! out, and each option here is refused together with it.
 
+pub mod limits;
+
 use crate::explain::{call, heading, step, word};
 use crate::{Result, sys};
 use nix::unistd::chdir;
@@ -19,6 +21,9 @@ pub struct Options {
     /// Set an environment variable
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable, conflicts_with = "bare")]
     env: Vec<(String, String)>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the room has them")]
+    pub limits: limits::Options,
 }
 
 fn variable(text: &str) -> std::result::Result<(String, String), String> {
