@@ -151,24 +151,24 @@ for caller in root user; do
 done
 [ -z "$short" ] || exit 0
 
-delegate='systemd-run --scope -p Delegate=yes stage5-net ... gives the stage a group of its own'
+delegate='systemd-run --scope -p Delegate=yes stage5-net ... gives the stage a group'
 own=$user become=''
 run sh -c 'stage5-net --pids 32 true; exit'
 check 'other processes in the group' "$said" "stage5-net: other processes are in the stage's group \"$user\", too
-hint: $delegate"
+hint: $delegate of its own"
 echo -cpu >$root/cgroup.subtree_control
 run stage5-net --pids 32 --cpus 0.5 true
 echo +cpu >$root/cgroup.subtree_control
 check 'a controller that is not enabled' "$said" \
     "stage5-net: write($user/cgroup.subtree_control, \"+pids +cpu\", 10): ENOENT: No such file or directory
-hint: \"$user\" does not have the controller cpu: $delegate"
+hint: \"$user\" does not have the controller cpu: $delegate that has"
 check 'nothing is left' "$(left)" ''
 own=$root become='setpriv --reuid=1000 --regid=1000 --clear-groups'
 run stage5-net --pids 32 true
 check 'the group of others' "$said" "stage5-net: openat(*/cgroup.subtree_control*): EACCES: *
 hint: systemd-run --user --scope *"
 
-# The console blocks of the page, typed again. Numbers differ.
+# The console blocks of the page, typed again. Numbers differ, and with them the columns.
 awk '/^```console/ { on = 1; next } /^```/ { on = 0 } on' "$repo/docs/limits.md" >"$tmp/page"
 (
     exec 2>&1
@@ -183,5 +183,5 @@ awk '/^```console/ { on = 1; next } /^```/ { on = 0 } on' "$repo/docs/limits.md"
         last=$?
     done <"$tmp/page"
 ) | grep -v 'no root file system' >"$tmp/typed"
-for file in page typed; do sed -i 's/[0-9][0-9]*/N/g' "$tmp/$file"; done
+for file in page typed; do sed -i 's/[0-9][0-9]*/N/g; s/  */ /g' "$tmp/$file"; done
 check 'the page' "$(diff "$tmp/page" "$tmp/typed")" ''

@@ -21,8 +21,8 @@ pub struct Options {
     /// Set an environment variable
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable, conflicts_with = "bare")]
     env: Vec<(String, String)>,
+    /// Memory, processes, processors.
     #[command(flatten)]
-    #[expect(missing_docs, reason = "the room has them")]
     pub limits: limits::Options,
 }
 

@@ -44,28 +44,27 @@ pub(super) fn own_group() -> Result<PathBuf> {
 
 /// Why the stage's own group cannot be divided, and what to do.
 fn hint(own: &Path, controllers: &str) -> String {
-    let groups = read(Path::new("/proc/self/cgroup")); // `4:memory:/user.slice` is of version 1
-    let is_held = |name: &str| {
-        let mut lines = groups.lines().filter_map(|line| line.split_once(':'));
-        lines.find(|(_, rest)| rest.split([',', ':']).any(|word| word == name))
-    };
-    let mut names = controllers.split(' ');
-    if let Some((name, (number, _))) = names.find_map(|name| Some((name, is_held(name)?))) {
-        return format!(
-            "{name} is held by cgroup v1 (hierarchy {number} in /proc/self/cgroup): boot with \
-             systemd.unified_cgroup_hierarchy=1, or with cgroup_no_v1=all"
-        );
-    }
+    let groups = read(Path::new("/proc/self/cgroup"));
     let enabled = read(&own.join("cgroup.controllers"));
-    let is_missing = |name: &&str| !enabled.split_whitespace().any(|other| other == *name);
-    let why = controllers.split(' ').find(is_missing);
-    let why = why.map(|name| format!("{own:?} does not have the controller {name}: "));
     let user = if geteuid().is_root() { "" } else { "--user " };
     let run = format!("systemd-run {user}--scope -p Delegate=yes stage5-net ...");
-    format!(
-        "{}{run} gives the stage a group of its own",
-        why.unwrap_or_default()
-    )
+    for name in controllers.split(' ') {
+        // A group of version 1: `4:memory:/user.slice`.
+        let mut lines = groups.lines().filter_map(|line| line.split_once(':'));
+        let held = lines.find(|(_, rest)| rest.split([',', ':']).any(|word| word == name));
+        if let Some((number, _)) = held {
+            return format!(
+                "{name} is held by cgroup v1 (hierarchy {number} in /proc/self/cgroup): boot with \
+                 systemd.unified_cgroup_hierarchy=1, or with cgroup_no_v1=all"
+            );
+        }
+        if !enabled.split_whitespace().any(|enabled| enabled == name) {
+            return format!(
+                "{own:?} does not have the controller {name}: {run} gives the stage a group that has"
+            );
+        }
+    }
+    format!("{run} gives the stage a group of its own")
 }
 
 /// Prepares a group for the container's below it. Returns that one's path, and the janitor that will remove it.
