@@ -209,7 +209,7 @@ for want; do
     if [ ! -e "$tmp/$arch.cpio" ]; then
         mkdir -p "$tmp/$arch/opt/bin"
         build_$arch "$tmp/$arch/opt/bin"
-        cp -r "$repo/scripts" "$repo/Cargo.toml" "$tmp/$arch/opt/"
+        cp -r "$repo/docs" "$repo/scripts" "$repo/Cargo.toml" "$tmp/$arch/opt/"
         cp "${JOB:-$repo/scripts/kernels/job.sh}" "$tmp/$arch/opt/job.sh"
         cp "$repo/scripts/kernels/init.sh" "$tmp/$arch/init"
         (cd "$tmp/$arch" && find . | cpio -o -H newc --quiet >"$tmp/$arch.cpio")

@@ -27,6 +27,7 @@ pub(crate) struct Capabilities(u64);
 
 impl Capabilities {
     pub(crate) const NONE: Self = Self(0);
+    pub(crate) const DAC_OVERRIDE: Self = Self(1 << 1);
     pub(crate) const KILL: Self = Self(1 << 5);
     pub(crate) const SETUID: Self = Self(1 << 7);
     pub(crate) const NET_ADMIN: Self = Self(1 << 12);

@@ -1,9 +1,9 @@
-//! Files and directories: `mkdir`, `ln -s`, `echo … >`.
+//! Files and directories: `mkdir`, `rmdir`, `ln -s`, `echo … >`.
 
 use crate::{Error, Result, error::failed, explain::call, hints};
 use nix::fcntl::{AT_FDCWD, OFlag, open};
 use nix::sys::stat::{Mode, mkdirat, umask};
-use nix::unistd::symlinkat;
+use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use std::io::ErrorKind;
 use std::{fs, os::fd::OwnedFd, path::Path};
 
@@ -52,6 +52,12 @@ fn with_mode<T>(create: impl FnOnce() -> T) -> T {
     let created = create();
     umask(mask);
     created
+}
+
+/// `rmdir PATH`.
+pub(crate) fn remove_directory(path: &Path) -> Result<()> {
+    let text = format_args!("unlinkat(AT_FDCWD, {path:?}, AT_REMOVEDIR)");
+    call(text, || unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir))
 }
 
 /// `ln -s TARGET PATH`.

@@ -49,6 +49,7 @@ for user in root user; do
         done
     done
     [ "$SHORT$user" = yesroot ] || check compare.sh scripts/compare.sh
+    [ $user = user ] || check limits scripts/tests/limits.sh ${SHORT:+--short}
     if [ $user = root ] && [ -e target ]; then
         check isolation.sh env TMPDIR=/var/tmp scripts/isolation.sh --markdown --only 'stage 5'
     fi

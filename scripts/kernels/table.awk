@@ -6,7 +6,7 @@ function number(text,    part) { split(text, part, "."); return part[1] * 1000 +
 function note(m, text) { noted[m]; notes = notes "\n- Linux " version[m] ", " processor[m] ": " text }
 BEGIN {
     FS = "\t"
-    columns = split("stage 1,stage 2,stage 3,stage 4,stage 5,compare.sh,isolation.sh", column, ",")
+    columns = split("stage 1,stage 2,stage 3,stage 4,stage 5,limits,compare.sh,isolation.sh", column, ",")
     for (i = 1; i <= 5; i++) used[column[i]]
 }
 FNR == 1 { m = FILENAME; order[++machines] = m; version[m] = processor[m] = "?" }

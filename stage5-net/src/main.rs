@@ -39,11 +39,13 @@ pub struct Args {
 /// Outside: creates the container's process and its network, and waits for its end.
 fn host(args: &Args) -> Result<Exit> {
     let root = rootfs::find(&args.rootfs, &args.idmap, args.beyond.is_overlay())?;
+    let limits = args.beyond.limits.open()?; // --memory, --pids, --cpus
     let net = network::open(&args.network, &args.idmap)?; // the host's network, or one that simulates the host
     let terminal = terminal::open_for(args.confine.is_bare())?;
     let namespaces = NEWUTS | NEWUSER | NEWPID | NEWNS | NEWNET | args.confine.namespaces();
     let child = process::clone(namespaces, || container(args, &root, &net, &terminal))?;
     idmap::map_root_user(child.pid(), &args.idmap)?;
+    limits.add(child.pid())?; // mkdir leopard-PID; echo 64M > memory.max; echo $UPID > cgroup.procs
 
     let br0 = net.add_bridge()?; //                  brctl addbr br0
     net.add_address(&br0, net.bridge_addr)?; //      ip addr add 172.20.1.2/24 dev br0
@@ -69,6 +71,7 @@ fn container(
     terminal: &terminal::Terminal,
 ) -> Result<Infallible> {
     process::become_root(&args.idmap)?; // --map auto
+    args.beyond.limits.enter()?; // unshare -C
     uts::sethostname(&args.uts)?;
     mount::propagation(&args.mount)?;
     mount::make_private("/")?; //                              mount --make-rprivate /

@@ -803,6 +803,79 @@ fn cap_add_opens_one() {
     }
 }
 
+/// On cgroup v1 each error names the controller and the hierarchy that holds it. On cgroup v2 the limit works, or the
+/// hint names the command that gives the stage a group of its own. `scripts/tests/limits.sh` tests the limits
+/// themselves.
+#[test]
+fn limits_are_set_or_the_error_says_why_not() {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    for caller in callers() {
+        let run = Run::new(STAGE, caller);
+        for (option, value, controller) in [
+            ("--memory", "64M", "memory"),
+            ("--pids", "32", "pids"),
+            ("--cpus", "0.5", "cpu"),
+        ] {
+            let arguments = [option, value, "--", "cat", "/proc/self/cgroup"];
+            let lines = groups
+                .lines()
+                .map(|line| line.split(':').collect::<Vec<_>>());
+            let mut held = lines.filter(|line| line[1].split(',').any(|name| name == controller));
+            if let Some(line) = held.next() {
+                let held = format!("{controller} is held by cgroup v1 (hierarchy {} ", line[0]);
+                let message = run.failure(1, &arguments);
+                assert!(message.contains("/cgroup.subtree_control"), "{message}");
+                assert!(message.contains(&held), "{message}");
+                assert!(message.contains("cgroup_no_v1=all"), "{message}");
+                if caller == Caller::Root {
+                    let call = "/cgroup.subtree_control, ";
+                    explain::shows_what_failed(STAGE, caller, "", &arguments, call, "ENOENT");
+                }
+                continue;
+            }
+            let output = run.output(&arguments);
+            let said = support::text(&output.stderr);
+            assert!(
+                support::text(&output.stdout) == "0::/\n"
+                    || said.contains("hint: ") && said.contains("systemd-run "),
+                "{output:?}"
+            );
+        }
+    }
+    for caller in roots() {
+        let without = "awk '$3 == \"cgroup2\" { print $2 }' /proc/mounts | xargs -r umount";
+        let run = Run::new(STAGE, caller).prepare(without);
+        let message = run.failure(1, &["--memory", "64M", "true"]);
+        assert!(
+            message.contains("no file system of cgroup v2 is mounted\nhint: mount -t cgroup2"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn limits_that_cannot_be() {
+    let run = Run::new(STAGE, Caller::User);
+    for (option, values) in [
+        (
+            "--memory",
+            &["", "0", "-1", "64MB", "M", "6.4M", "0G", "64T"][..],
+        ),
+        ("--pids", &["", "0", "-1", "max", "1.5", "4294967296"]),
+        ("--cpus", &["", "0", "-1", "0.009", "nan", "inf", "10001"]),
+    ] {
+        for value in values {
+            let message = run.failure(1, &[&format!("{option}={value}"), "true"]);
+            assert!(message.contains(&format!("'{option} <")), "{message}");
+        }
+        let message = run.failure(1, &["--bare", option, "1", "true"]);
+        assert!(
+            message.contains("'--bare' cannot be used with"),
+            "{message}"
+        );
+    }
+}
+
 /// The stage, while it waits, has one capability, and its janitor another; inside neither is to be seen.
 #[test]
 fn the_supervisor_keeps_no_more_than_it_needs() {

@@ -6,6 +6,7 @@
 mod binds;
 mod etc;
 mod init;
+pub mod limits;
 mod overlay;
 mod sysfs;
 
@@ -39,6 +40,9 @@ pub struct Options {
     /// Set an environment variable
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable, conflicts_with = "bare")]
     env: Vec<(String, String)>,
+    /// Memory, processes, processors.
+    #[command(flatten)]
+    pub limits: limits::Options,
 }
 
 fn variable(text: &str) -> std::result::Result<(String, String), String> {

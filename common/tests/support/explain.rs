@@ -13,6 +13,7 @@
 )]
 
 use crate::support::{Caller, Run, as_the_user, busybox, mark, open_directory, reachable, text};
+use crate::support::{state, within_a_minute};
 use netlink_packet_core::{NetlinkBuffer, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -954,7 +955,7 @@ impl Reader {
             .unwrap();
         self.terminal.exp_eof().unwrap();
         let environment = format!("LEOPARD={}\0", self.mark);
-        crate::support::within_a_minute(|| {
+        within_a_minute(|| {
             let processes = fs::read_dir("/proc").unwrap().flatten();
             let mut all = processes
                 .map(|process| fs::read(process.path().join("environ")).unwrap_or_default());
@@ -1172,8 +1173,10 @@ pub(crate) fn says_that_the_child_was_killed(program: &str, caller: Caller, opti
     let mut reader = Reader::new(program, caller, options);
     let said = reader.until(" netns ");
     let (_, child) = said.split_once(" netns ").unwrap();
-    let child = child.split_whitespace().next().unwrap().parse().unwrap();
-    kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
+    let child = Pid::from_raw(child.split_whitespace().next().unwrap().parse().unwrap());
+    kill(child, Signal::SIGKILL).unwrap();
+    // Until then it still has its namespaces, and the step succeeds.
+    within_a_minute(|| state(child) == Some('Z'));
     reader.terminal.send_line("c").unwrap();
     let said = reader.ends(1);
     let lines = said.lines().filter(|line| line.starts_with("stage"));
