@@ -182,7 +182,8 @@ by_busybox() {
 			./busybox --list | grep -vx busybox | xargs -n 1 ln -s busybox && cd .. &&
 			ln -s bin sbin && ln -s ../bin ../sbin usr &&
 			printf '%s\n' root:x:0:0:root:/root:/bin/sh nobody:x:65534:65534:nobody:/: >etc/passwd &&
-			printf '%s\n' root:x:0: nogroup:x:65534: >etc/group
+			printf '%s\n' root:x:0: nogroup:x:65534: >etc/group &&
+			: >etc/resolv.conf # stage5-net --nat mounts its own over it
 	) || die "$root" 'cannot be filled'
 }
 

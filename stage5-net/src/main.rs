@@ -39,6 +39,7 @@ pub struct Args {
 /// Outside: creates the container's process and its network, and waits for its end.
 fn host(args: &Args) -> Result<Exit> {
     let root = rootfs::find(&args.rootfs, &args.idmap)?;
+    let mut outside = args.beyond.outside.open(&args.network)?; // ports and pasta are of the real host
     let net = network::open(&args.network)?; // the host's network, or one that simulates the host
     let terminal = terminal::open_for(args.confine.is_bare())?;
     let namespaces = NEWUTS | NEWUSER | NEWPID | NEWNS | NEWNET | args.confine.namespaces();
@@ -52,7 +53,10 @@ fn host(args: &Args) -> Result<Exit> {
     net.set_master(&veth0, &br0)?; //                ip link set veth0 master br0 (the slide's pings need it)
     net.add_address(&veth0, net.host_addr)?; //      ip addr add 172.20.1.3/24 dev veth0
     net.set_up(&veth0)?; //                          ip link set veth0 up
+    outside.forward(&net, &br0, &veth0)?; //         sysctl net.ipv4.conf.br0.forwarding=1 (--nat)
+    outside.masquerade(&net, &br0)?; //              nft add rule ... masquerade (--nat)
     net.unlock(); // the next container may use the bridge
+    outside.publish(&net)?; //                       socat TCP-LISTEN:8080,fork ... (--publish)
 
     if args.command.is_interactive() {
         net.picture(&child.nsenter()?);
@@ -75,6 +79,7 @@ fn container(
     let put_old = rootfs::make_old_root(&new_root)?; //        mkdir -p rootfs/.old_root
     mount::proc(new_root.join("proc"))?; //                    mount -t proc proc rootfs/proc
     args.confine.mounts(root, &new_root)?; // before pivot_root: the devices are on the host
+    args.beyond.outside.names(root, &new_root, net)?; // /etc/resolv.conf (--nat)
     let old_root = mount::pivot_root(&new_root, &put_old)?; // pivot_root rootfs/ rootfs/.old_root
     mount::chdir("/")?; //                                     cd /
     mount::tmpfs("/tmp")?; //                                  mount -t tmpfs tmpfs /tmp
@@ -87,6 +92,7 @@ fn container(
     inside.add_address(&veth1, net.container_addr)?; //    ip addr add 172.20.1.4/24 dev veth1
     inside.no_ipv6(&veth1)?; //                            ip link set veth1 addrgenmode none
     inside.set_up(&veth1)?; //                             ip link set veth1 up
+    args.beyond.outside.default_route(&inside, net)?; //  ip route add default via 172.20.1.2 (--nat)
     net.wait_for_carrier(&inside)?; // so that the first ping is answered
 
     terminal.enter()?; // needs the new /dev

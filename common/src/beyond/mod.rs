@@ -3,6 +3,11 @@
 //! In [stage 5](../../stage5_net/index.html), one line a room on its side. `--bare` leaves all of it
 //! out, and each option here is refused together with it.
 
+mod helper;
+pub mod outside;
+mod publish;
+mod resolv;
+
 use crate::explain::{call, heading, step, word};
 use crate::{Result, sys};
 use nix::unistd::chdir;
@@ -13,6 +18,9 @@ use std::path::PathBuf;
 #[group(skip)]
 #[command(next_help_heading = "Beyond the talk")]
 pub struct Options {
+    /// `--nat` and `--publish`.
+    #[command(flatten)]
+    pub outside: outside::Options,
     /// Directory in which the command starts
     #[arg(long, value_name = "DIR", conflicts_with = "bare")]
     chdir: Option<PathBuf>,

@@ -15,7 +15,7 @@ impl Network<'_> {
         let host = self.host_addr.map(address).unwrap_or_default();
         let left = format!("{bridge} -- {}{host} --", self.veth);
         let inside = address(self.container_addr);
-        let (title, look, note) = if self.janitor.is_none() {
+        let (title, look, note) = if self.is_private() {
             let enter = Nsenter(getpid(), SIMULATED);
             let note = "Without root the host is simulated: no other container is in its network.";
             (

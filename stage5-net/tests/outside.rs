@@ -1,0 +1,355 @@
+//! Stage 5 with `--nat` and `--publish`: out to the world, and back in.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../../common/tests/support/explain.rs"]
+mod explain;
+#[path = "../../common/tests/support/mod.rs"]
+mod support;
+
+use nix::unistd::geteuid;
+use support::{Caller, Run, busybox, callers, not_tried, text};
+
+const STAGE: &str = env!("CARGO_BIN_EXE_stage5-net");
+
+/// The world: the host, whose eth0 leads to another network namespace. There is a name server, 198.51.100.1,
+/// for which every name is 198.51.100.200, and a web server there, with a repository for apt. Everything
+/// ends with the host's PID namespace.
+const WORLD: &str = r#"
+    mount -t tmpfs tmpfs /run && mkdir /run/netns /run/www
+    mount -t tmpfs -o mode=755 tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200
+    PATH=$PATH:/usr/sbin:/sbin
+    ip link set lo up
+    ip netns add world
+    ip link add eth0 type veth peer name eth0 netns world
+    ip addr add 198.51.100.9/25 dev eth0; ip link set eth0 up
+    ip route add default via 198.51.100.1
+    # The machine's setting in most distributions; a new network namespace starts without.
+    echo 0 2147483647 >/proc/sys/net/ipv4/ping_group_range
+    world() { ip netns exec world "$@"; }
+    world ip link set lo up
+    world ip addr add 198.51.100.1/25 dev eth0; world ip addr add 198.51.100.200/32 dev lo
+    world ip link set eth0 up
+    echo the world >/run/www/index.html
+    printf 'Package: leopard\nVersion: 4.2\nArchitecture: all\nFilename: ./leopard.deb\nSize: 1\n\n' >/run/www/Packages
+    sum() { echo "SHA256:"; echo " $(sha256sum /run/www/Packages | cut -d ' ' -f 1) $(wc -c </run/www/Packages) Packages"; }
+    { echo "Date: $(LC_ALL=C date -u '+%a, %d %b %Y %H:%M:%S UTC')"; sum; } >/run/www/Release
+    printf 'search example.test\nnameserver 198.51.100.1\nnameserver 127.0.0.53\n' >/run/resolv.conf
+    : >>/etc/resolv.conf; mount --bind /run/resolv.conf /etc/resolv.conf
+    cat >/run/world.py <<'END'
+import functools, http.server, os, socket, threading
+names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+names.bind(("198.51.100.1", 53))
+files = functools.partial(http.server.SimpleHTTPRequestHandler, directory="/run/www")
+web = http.server.ThreadingHTTPServer(("198.51.100.200", 80), files)
+threading.Thread(target=web.serve_forever).start()
+open("/run/ready", "w").close()
+while True:
+    asked, client = names.recvfrom(512)
+    end = asked.index(b"\0", 12) + 5 # the question: a name, type and class
+    is_a = asked[end - 4:end - 2] == b"\0\1"
+    head = asked[:2] + b"\x81\x80\0\1" + (b"\0\1" if is_a else b"\0\0") + b"\0\0\0\0"
+    answer = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + bytes([198, 51, 100, 200])
+    names.sendto(head + asked[12:end] + (answer if is_a else b""), client)
+END
+    world python3 /run/world.py >/run/log 2>&1 &
+    until [ -e /run/ready ]; do sleep 0.02; done
+"#;
+
+/// Both callers, if the tests run as root: the world needs it.
+fn travellers() -> Vec<Caller> {
+    if geteuid().is_root() {
+        return callers();
+    }
+    not_tried("a world outside of the host: run the tests as root");
+    vec![]
+}
+
+fn run(caller: Caller) -> Run {
+    Run::new(STAGE, caller).prepare(WORLD)
+}
+
+/// A script on the host, in which `"$@"` is the stage and `world` runs a command out there.
+fn script(caller: Caller, script: &str) -> String {
+    let world = "world() { ip netns exec world \"$@\"; }; PATH=$PATH:/usr/sbin:/sbin; ";
+    let script = format!("{world}{script}");
+    let stage = support::reachable(STAGE);
+    let mut words = vec!["-c".into(), script, "sh".into()];
+    if caller == Caller::User {
+        words.extend(support::as_the_user());
+    }
+    words.push(stage.to_str().unwrap().into());
+    let words = words.iter().map(String::as_str).collect::<Vec<_>>();
+    Run::new("sh", Caller::Root).prepare(WORLD).stdout(&words)
+}
+
+#[test]
+fn the_world_answers() {
+    for caller in travellers() {
+        let script = "ping -n -c 1 -W 20 198.51.100.200; curl -sSm 20 http://leopard.example.test/";
+        for root in [&[][..], &["--rootfs", busybox().to_str().unwrap()]] {
+            let is_host = root.is_empty();
+            let script = if is_host {
+                script
+            } else {
+                "ping -c 1 -W 20 198.51.100.200; wget -qO - http://leopard.example.test/"
+            };
+            let words = [root, &["--nat", "--", "sh", "-c", script]].concat();
+            let said = run(caller).stdout(&words);
+            let answers = said.contains("1 packets received") || said.contains("1 received");
+            assert!(
+                answers && said.ends_with("the world\n"),
+                "{caller:?}: {said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn without_it_the_network_is_unreachable() {
+    for caller in travellers() {
+        let output = run(caller).output(&["ping", "-c", "1", "198.51.100.200"]);
+        assert!(
+            text(&output.stderr).contains("Network is unreachable"),
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
+fn names_are_resolved_by_servers_that_can_be_reached() {
+    for caller in travellers() {
+        let said = run(caller).stdout(&["--nat", "cat", "/etc/resolv.conf"]);
+        let server = match caller {
+            Caller::Root => "198.51.100.1",
+            Caller::User => "169.254.1.1",
+        };
+        assert_eq!(said, format!("nameserver {server}\nsearch example.test\n"));
+    }
+    if travellers().contains(&Caller::Root) {
+        // Where the host's only server is systemd-resolved, its own servers.
+        let stub = "mkdir -p /run/systemd/resolve; echo nameserver 127.0.0.53 >/run/resolv.conf; \
+                    echo nameserver 198.51.100.1 >/run/systemd/resolve/resolv.conf";
+        let host = run(Caller::Root).prepare(&format!("{WORLD}\n{stub}"));
+        let said = host.stdout(&["--nat", "cat", "/etc/resolv.conf"]);
+        assert_eq!(said, "nameserver 198.51.100.1\n");
+        let none = "echo nameserver 127.0.0.53 >/run/resolv.conf";
+        let host = run(Caller::Root).prepare(&format!("{WORLD}\n{none}"));
+        let output = host.output(&["--nat", "cat", "/etc/resolv.conf"]);
+        assert!(
+            text(&output.stderr).contains("names do not resolve inside"),
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
+fn apt_get_update() {
+    let apt = r#"
+        mkdir -p /tmp/apt/etc /tmp/apt/state /tmp/apt/cache && cd /tmp/apt && : >status
+        echo 'deb [trusted=yes] http://repository.example.test/ ./' >etc/sources.list
+        apt() { "$@" -o Dir::Etc=/tmp/apt/etc -o Dir::State=/tmp/apt/state -o Dir::State::status=/tmp/apt/status \
+            -o Dir::Cache=/tmp/apt/cache -o APT::Sandbox::User=root; }
+        apt apt-get -q update && apt apt-cache policy leopard"#;
+    for caller in travellers() {
+        if !std::path::Path::new("/usr/bin/apt-get").exists() {
+            return not_tried("apt-get update: this host has no apt-get");
+        }
+        let said = run(caller).stdout(&["--nat", "--", "sh", "-c", apt]);
+        assert!(said.contains("Candidate: 4.2"), "{caller:?}: {said}");
+    }
+}
+
+/// A web server inside that says "inside".
+const SERVER: &str =
+    "mkdir /tmp/www; echo inside >/tmp/www/index.html; exec busybox httpd -f -h /tmp/www";
+
+#[test]
+fn a_published_port() {
+    for caller in travellers() {
+        let said = script(
+            caller,
+            &format!(
+                r#""$@" --publish 0.0.0.0:8080:80 --publish 8081:80 -- sh -c '{SERVER}' & stage=$!
+                ask() {{ "$@" curl -sS --noproxy '*' -m 20 "http://$to/"; }}
+                to=127.0.0.1:8080
+                until [ "$(ask env 2>/dev/null)" = inside ]; do sleep 0.05; done
+                to=198.51.100.9:8080; echo "world: $(ask world)"
+                to=127.0.0.1:8081; echo "host: $(ask env)"
+                to=198.51.100.9:8081; ask world 2>&1 | grep -o 'Failed to connect\|refused' | head -n 1
+                "$@" --publish 8080:80 true 2>&1
+                kill $stage; wait $stage
+                to=127.0.0.1:8080; ask env 2>&1 | grep -o 'Failed to connect' | head -n 1"#
+            ),
+        );
+        let lines = said.lines().collect::<Vec<_>>();
+        assert_eq!(
+            lines[..3],
+            ["world: inside", "host: inside", "Failed to connect"],
+            "{caller:?}"
+        );
+        assert!(
+            lines[3].contains("EADDRINUSE") && lines[4].starts_with("hint: "),
+            "{said}"
+        );
+        assert_eq!(lines[5..], ["Failed to connect"], "{caller:?}: {said}");
+    }
+}
+
+#[test]
+fn a_stage_says_what_is_missing() {
+    for caller in travellers() {
+        let alone = Run::new(STAGE, caller).prepare(
+            "mount -t tmpfs -o mode=755 tmpfs /dev/net; mknod -m 666 /dev/net/tun c 10 200",
+        );
+        let said = alone.failure(1, &["--nat", "true"]);
+        assert!(
+            said.contains("no default route") || said.contains("No external"),
+            "{said}"
+        );
+    }
+    for caller in travellers() {
+        let program = match caller {
+            Caller::Root => "nft",
+            Caller::User => "pasta",
+        };
+        let hide = "cp /bin/true /run/not; chmod 600 /run/not; for d in /usr/bin /usr/sbin; do \
+                    [ ! -e $d/PROGRAM ] || mount --bind /run/not $d/PROGRAM; done";
+        let hide = hide.replace("PROGRAM", program);
+        let said = run(caller).prepare(&format!("{WORLD}\n{hide}"));
+        let said = said.failure(1, &["--nat", "true"]);
+        assert!(said.contains(&format!("execvpe(\"{program}\"")), "{said}");
+    }
+    if travellers().contains(&Caller::Root) {
+        let said = run(Caller::Root).failure(1, &["--nat", "--net", "private", "true"]);
+        assert!(said.contains("leave out --net private"), "{said}");
+    }
+    for caller in travellers() {
+        let said = run(caller).failure(1, &["--publish", "8080", "true"]);
+        assert!(said.contains("a published port looks like"), "{said}");
+    }
+    if travellers().contains(&Caller::User) {
+        let said = run(Caller::User).failure(1, &["--publish", "80:80", "true"]);
+        assert!(said.contains("EACCES") && said.contains("8080"), "{said}");
+    }
+}
+
+#[test]
+fn two_containers() {
+    if !travellers().contains(&Caller::Root) {
+        return;
+    }
+    let said = script(
+        Caller::Root,
+        r#"forwarding() { cat /proc/sys/net/ipv4/conf/eth0/forwarding; }
+        ready() { until [ -e /run/$1 ]; do sleep 0.02; done; }
+        start() { name=$1; shift; mkfifo /run/end.$name; { "$@"; } </run/end.$name & eval "$name=$!"; }
+        start plain "$@" sh -c 'echo; read -r x' >/run/plain
+        exec 5>/run/end.plain; until [ -s /run/plain ]; do sleep 0.02; done; forwarding
+        start first "$@" --nat sh -c 'echo; read -r x' >/run/first
+        exec 6>/run/end.first; until [ -s /run/first ]; do sleep 0.02; done; forwarding
+        nft list tables | wc -l
+        "$@" --nat sh -c 'ping -qc 1 -W 20 172.20.1.4 && ping -qc 1 -W 20 198.51.100.200' | grep -c ' 0% packet loss'
+        forwarding; nft list tables | wc -l
+        # A neighbour that routes to the subnet does not get in.
+        world ip route add 172.20.1.0/24 via 198.51.100.9
+        world ping -qc 1 -W 1 172.20.1.4 >/dev/null || echo closed
+        exec 6>&-; wait $first; forwarding; nft list tables | wc -l
+        ip -o link show br0 | grep -c alias
+        exec 5>&-; wait $plain
+        ip -o link show br0 2>&1 | grep -c 'does not exist'"#,
+    );
+    let expected = "0\n1\n1\n2\n1\n1\nclosed\n0\n0\n0\n1\n";
+    assert_eq!(said, expected);
+}
+
+/// What other programs have done stays: forwarding that was on, or that is on for all links since.
+#[test]
+fn forwarding_of_others_stays() {
+    if !travellers().contains(&Caller::Root) {
+        return;
+    }
+    let said = script(
+        Caller::Root,
+        r#"state() { cat /proc/sys/net/ipv4/conf/eth0/forwarding; }
+        echo 1 >/proc/sys/net/ipv4/conf/eth0/forwarding; "$@" --nat true; state
+        echo 0 >/proc/sys/net/ipv4/conf/eth0/forwarding
+        "$@" --nat sh -c 'echo; read -r x' </run/log >/dev/null
+        mkfifo /run/end; "$@" --nat sh -c 'echo; read -r x' </run/end >/run/said & exec 5>/run/end
+        until [ -s /run/said ]; do sleep 0.02; done
+        echo 1 >/proc/sys/net/ipv4/ip_forward
+        exec 5>&-; wait; state"#,
+    );
+    assert_eq!(said, "1\n1\n");
+}
+
+/// `kill -9` of the stage, the janitor, both, at any moment: the host is as before, after the next run at the
+/// latest.
+#[test]
+fn killed_at_any_moment() {
+    if !travellers().contains(&Caller::Root) {
+        return;
+    }
+    let said = script(
+        Caller::Root,
+        r#"state() {
+            cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/forwarding
+            ls /proc/sys/net/ipv4/conf; nft list ruleset; ip -o link | cut -d ' ' -f 2
+        }
+        before=$(state)
+        mkdir /run/done
+        kill_one() { # stage, janitor or both; after so many hundredths of a second, or once it runs
+            : >/run/said
+            "$stage" --nat --publish 8080:80 sh -c 'echo; exec sleep 60' >/run/said & pid=$!
+            if [ "$2" = ready ]; then until [ -s /run/said ]; do sleep 0.01; done; else sleep "0.0$2"; fi
+            janitor=$(pgrep -P $pid | head -n 1)
+            case $1 in
+                stage) kill -9 $pid ;;
+                janitor) kill -9 $janitor $pid 2>/dev/null ;;
+                both) kill -9 $pid $janitor 2>/dev/null ;;
+            esac
+            wait $pid 2>/dev/null
+            # Everything of it ends by itself.
+            until [ "$(ps -eo comm= | grep -cE '^(stage5-net|nft|sleep)$')" = 0 ]; do sleep 0.01; done
+            while ip -o link | grep -q veth; do sleep 0.01; done
+        }
+        stage=$1
+        for round in $(seq 17); do for whom in stage both; do for when in ready $((round % 10)) 1$((round % 10)); do
+            kill_one $whom $when
+            [ $whom = stage ] && [ $when = ready ] || "$stage" true
+            [ "$(state)" = "$before" ] || { echo "$whom, $when: $(state)"; exit; }
+            echo >>/run/count
+        done; done; done 2>/dev/null
+        wc -l </run/count"#,
+    );
+    assert_eq!(said, "102\n");
+}
+
+#[test]
+fn pasta_ends_with_the_stage() {
+    if !travellers().contains(&Caller::User) {
+        return;
+    }
+    let said = script(
+        Caller::User,
+        r#"left() { ps -eo comm= | grep -cE '^(stage5-net|nft|pas(ta|st).*|sleep)$'; }
+        "$@" --nat true; echo "left: $(left)"
+        for round in $(seq 10); do
+            : >/run/said
+            "$@" --nat sh -c 'echo; exec sleep 60' >/run/said & pid=$!
+            until [ -s /run/said ]; do sleep 0.01; done
+            left >>/run/running
+            kill -9 $pid; wait $pid
+            until [ "$(left)" = 0 ]; do sleep 0.01; done
+        done 2>/dev/null
+        sort -u /run/running"#,
+    );
+    assert_eq!(said, "left: 0\n4\n");
+}
+
+#[test]
+fn explains_what_happens() {
+    let publish = ["--publish", "8080:80"];
+    let both = [&["--nat"], &publish[..]].concat();
+    let rootfs = ["--nat", "--rootfs", busybox().to_str().unwrap()];
+    explain::shows_what_happens_on(WORLD, STAGE, &travellers(), &[&both, &publish, &rootfs]);
+}
