@@ -1,8 +1,11 @@
 //! The kinds of namespaces, how to find those of a process, and how to enter them: namespaces(7).
 
 use crate::{Error, Result, error::failed, sys};
-use nix::{errno::Errno, sched::CloneFlags, unistd::Pid};
-use std::{fmt, fs, os::fd::AsRawFd};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::Pid;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::{fmt, fs};
 
 /// A new hostname.
 pub const NEWUTS: CloneFlags = CloneFlags::CLONE_NEWUTS;
@@ -65,6 +68,26 @@ pub(crate) fn number_in_proc(pid: Pid) -> Result<Pid> {
                         mount -t proc proc /proc";
             Err(Error::new(format!("open(\"/proc/{pid}\", O_PATH)"), Errno::ESRCH).hint(hint))
         }
+    }
+}
+
+/// A way into the namespaces of a running process: setns(2), since Linux 5.8 with a pidfd.
+///
+/// A pid can be another process by the time it is used. A pidfd stands for the process that had the number when
+/// it was opened: afterwards setns(2) enters that one's namespaces, or fails with `ESRCH`.
+pub struct Entrance(OwnedFd);
+
+impl Entrance {
+    /// pidfd_open(2).
+    pub fn of(pid: Pid) -> Result<Self> {
+        let opened = sys::pidfd_open(pid).map_err(failed(format!("pidfd_open({pid}, 0)")));
+        opened.map(Self)
+    }
+
+    /// setns(2): a new PID namespace is that of the children from now on.
+    pub fn enter(&self, flags: CloneFlags) -> Result<()> {
+        let text = format!("setns(pidfd, {})", names(flags.iter_names()));
+        setns(&self.0, flags).map_err(failed(text))
     }
 }
 
