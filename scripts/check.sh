@@ -47,6 +47,7 @@ ip iproute2
 iptables iptables
 newuidmap uidmap
 nft nftables
+pasta passt
 ping iputils-ping
 ps procps
 runc runc

@@ -11,13 +11,11 @@ use support::{Caller, Run, busybox, callers, not_tried, text};
 
 const STAGE: &str = env!("CARGO_BIN_EXE_stage5-net");
 
-/// The world: the host, whose eth0 leads to another network namespace. There is a name server, 198.51.100.1,
-/// for which every name is 198.51.100.200, and a web server there, with a repository for apt. Everything
-/// ends with the host's PID namespace.
-const WORLD: &str = r#"
-    mount -t tmpfs tmpfs /run && mkdir /run/netns /run/www
+/// A host with an uplink: its eth0 leads to another network namespace, the world.
+const UPLINK: &str = r#"
+    mount -t tmpfs tmpfs /run && mkdir /run/netns
     mount -t tmpfs -o mode=755 tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200
-    PATH=$PATH:/usr/sbin:/sbin
+    PATH=/usr/bin:/bin:/usr/sbin:/sbin
     ip link set lo up
     ip netns add world
     ip link add eth0 type veth peer name eth0 netns world
@@ -29,12 +27,18 @@ const WORLD: &str = r#"
     world ip link set lo up
     world ip addr add 198.51.100.1/25 dev eth0; world ip addr add 198.51.100.200/32 dev lo
     world ip link set eth0 up
+    printf 'search example.test\nnameserver 198.51.100.1\nnameserver 127.0.0.53\n' >/run/resolv.conf
+    : >>/etc/resolv.conf; mount --bind /run/resolv.conf /etc/resolv.conf
+"#;
+
+/// In the world there is a name server, 198.51.100.1, for which every name is 198.51.100.200, and a web server
+/// there, with a repository for apt. They end with the host's PID namespace.
+const SERVERS: &str = r#"
+    mkdir /run/www
     echo the world >/run/www/index.html
     printf 'Package: leopard\nVersion: 4.2\nArchitecture: all\nFilename: ./leopard.deb\nSize: 1\n\n' >/run/www/Packages
     sum() { echo "SHA256:"; echo " $(sha256sum /run/www/Packages | cut -d ' ' -f 1) $(wc -c </run/www/Packages) Packages"; }
     { echo "Date: $(LC_ALL=C date -u '+%a, %d %b %Y %H:%M:%S UTC')"; sum; } >/run/www/Release
-    printf 'search example.test\nnameserver 198.51.100.1\nnameserver 127.0.0.53\n' >/run/resolv.conf
-    : >>/etc/resolv.conf; mount --bind /run/resolv.conf /etc/resolv.conf
     cat >/run/world.py <<'END'
 import functools, http.server, os, socket, threading
 names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -64,13 +68,14 @@ fn travellers() -> Vec<Caller> {
     vec![]
 }
 
-fn run(caller: Caller) -> Run {
-    Run::new(STAGE, caller).prepare(WORLD)
+/// On a host with an uplink, prepared further.
+fn run(caller: Caller, prepare: &str) -> Run {
+    Run::new(STAGE, caller).prepare(&format!("{UPLINK}\n{prepare}"))
 }
 
 /// A script on the host, in which `"$@"` is the stage and `world` runs a command out there.
-fn script(caller: Caller, script: &str) -> String {
-    let world = "world() { ip netns exec world \"$@\"; }; PATH=$PATH:/usr/sbin:/sbin; ";
+fn script(caller: Caller, prepare: &str, script: &str) -> String {
+    let world = "world() { ip netns exec world \"$@\"; }; PATH=/usr/bin:/bin:/usr/sbin:/sbin; ";
     let script = format!("{world}{script}");
     let stage = support::reachable(STAGE);
     let mut words = vec!["-c".into(), script, "sh".into()];
@@ -79,7 +84,10 @@ fn script(caller: Caller, script: &str) -> String {
     }
     words.push(stage.to_str().unwrap().into());
     let words = words.iter().map(String::as_str).collect::<Vec<_>>();
-    Run::new("sh", Caller::Root).prepare(WORLD).stdout(&words)
+    let prepare = format!("{UPLINK}\n{prepare}");
+    Run::new("sh", Caller::Root)
+        .prepare(&prepare)
+        .stdout(&words)
 }
 
 #[test]
@@ -94,7 +102,7 @@ fn the_world_answers() {
                 "ping -c 1 -W 20 198.51.100.200; wget -qO - http://leopard.example.test/"
             };
             let words = [root, &["--nat", "--", "sh", "-c", script]].concat();
-            let said = run(caller).stdout(&words);
+            let said = run(caller, SERVERS).stdout(&words);
             let answers = said.contains("1 packets received") || said.contains("1 received");
             assert!(
                 answers && said.ends_with("the world\n"),
@@ -107,7 +115,7 @@ fn the_world_answers() {
 #[test]
 fn without_it_the_network_is_unreachable() {
     for caller in travellers() {
-        let output = run(caller).output(&["ping", "-c", "1", "198.51.100.200"]);
+        let output = run(caller, "").output(&["ping", "-c", "1", "198.51.100.200"]);
         assert!(
             text(&output.stderr).contains("Network is unreachable"),
             "{output:?}"
@@ -118,7 +126,7 @@ fn without_it_the_network_is_unreachable() {
 #[test]
 fn names_are_resolved_by_servers_that_can_be_reached() {
     for caller in travellers() {
-        let said = run(caller).stdout(&["--nat", "cat", "/etc/resolv.conf"]);
+        let said = run(caller, "").stdout(&["--nat", "cat", "/etc/resolv.conf"]);
         let server = match caller {
             Caller::Root => "198.51.100.1",
             Caller::User => "169.254.1.1",
@@ -129,11 +137,11 @@ fn names_are_resolved_by_servers_that_can_be_reached() {
         // Where the host's only server is systemd-resolved, its own servers.
         let stub = "mkdir -p /run/systemd/resolve; echo nameserver 127.0.0.53 >/run/resolv.conf; \
                     echo nameserver 198.51.100.1 >/run/systemd/resolve/resolv.conf";
-        let host = run(Caller::Root).prepare(&format!("{WORLD}\n{stub}"));
+        let host = run(Caller::Root, stub);
         let said = host.stdout(&["--nat", "cat", "/etc/resolv.conf"]);
         assert_eq!(said, "nameserver 198.51.100.1\n");
         let none = "echo nameserver 127.0.0.53 >/run/resolv.conf";
-        let host = run(Caller::Root).prepare(&format!("{WORLD}\n{none}"));
+        let host = run(Caller::Root, none);
         let output = host.output(&["--nat", "cat", "/etc/resolv.conf"]);
         assert!(
             text(&output.stderr).contains("names do not resolve inside"),
@@ -154,7 +162,7 @@ fn apt_get_update() {
         if !std::path::Path::new("/usr/bin/apt-get").exists() {
             return not_tried("apt-get update: this host has no apt-get");
         }
-        let said = run(caller).stdout(&["--nat", "--", "sh", "-c", apt]);
+        let said = run(caller, SERVERS).stdout(&["--nat", "--", "sh", "-c", apt]);
         assert!(said.contains("Candidate: 4.2"), "{caller:?}: {said}");
     }
 }
@@ -168,6 +176,7 @@ fn a_published_port() {
     for caller in travellers() {
         let said = script(
             caller,
+            "",
             &format!(
                 r#""$@" --publish 0.0.0.0:8080:80 --publish 8081:80 -- sh -c '{SERVER}' & stage=$!
                 ask() {{ "$@" curl -sS --noproxy '*' -m 20 "http://$to/"; }}
@@ -208,27 +217,30 @@ fn a_stage_says_what_is_missing() {
         );
     }
     for caller in travellers() {
-        let program = match caller {
-            Caller::Root => "nft",
-            Caller::User => "pasta",
+        // nft is missing, pasta ends at once.
+        let (prepare, expected) = match caller {
+            Caller::Root => (
+                "mount -t tmpfs tmpfs /usr/sbin",
+                "hint: --nat needs nft: apt install nftables",
+            ),
+            Caller::User => (
+                "mount --bind /bin/true /usr/bin/pasta",
+                "pasta: has ended, without a message",
+            ),
         };
-        let hide = "cp /bin/true /run/not; chmod 600 /run/not; for d in /usr/bin /usr/sbin; do \
-                    [ ! -e $d/PROGRAM ] || mount --bind /run/not $d/PROGRAM; done";
-        let hide = hide.replace("PROGRAM", program);
-        let said = run(caller).prepare(&format!("{WORLD}\n{hide}"));
-        let said = said.failure(1, &["--nat", "true"]);
-        assert!(said.contains(&format!("execvpe(\"{program}\"")), "{said}");
+        let said = run(caller, prepare).failure(1, &["--nat", "true"]);
+        assert!(said.contains(expected), "{said}");
     }
     if travellers().contains(&Caller::Root) {
-        let said = run(Caller::Root).failure(1, &["--nat", "--net", "private", "true"]);
+        let said = run(Caller::Root, "").failure(1, &["--nat", "--net", "private", "true"]);
         assert!(said.contains("leave out --net private"), "{said}");
     }
     for caller in travellers() {
-        let said = run(caller).failure(1, &["--publish", "8080", "true"]);
+        let said = run(caller, "").failure(1, &["--publish", "8080", "true"]);
         assert!(said.contains("a published port looks like"), "{said}");
     }
     if travellers().contains(&Caller::User) {
-        let said = run(Caller::User).failure(1, &["--publish", "80:80", "true"]);
+        let said = run(Caller::User, "").failure(1, &["--publish", "80:80", "true"]);
         assert!(said.contains("EACCES") && said.contains("8080"), "{said}");
     }
 }
@@ -240,6 +252,7 @@ fn two_containers() {
     }
     let said = script(
         Caller::Root,
+        "",
         r#"forwarding() { cat /proc/sys/net/ipv4/conf/eth0/forwarding; }
         ready() { until [ -e /run/$1 ]; do sleep 0.02; done; }
         start() { name=$1; shift; mkfifo /run/end.$name; { "$@"; } </run/end.$name & eval "$name=$!"; }
@@ -270,6 +283,7 @@ fn forwarding_of_others_stays() {
     }
     let said = script(
         Caller::Root,
+        "",
         r#"state() { cat /proc/sys/net/ipv4/conf/eth0/forwarding; }
         echo 1 >/proc/sys/net/ipv4/conf/eth0/forwarding; "$@" --nat true; state
         echo 0 >/proc/sys/net/ipv4/conf/eth0/forwarding
@@ -291,6 +305,7 @@ fn killed_at_any_moment() {
     }
     let said = script(
         Caller::Root,
+        "",
         r#"state() {
             cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/forwarding
             ls /proc/sys/net/ipv4/conf; nft list ruleset; ip -o link | cut -d ' ' -f 2
@@ -331,6 +346,7 @@ fn pasta_ends_with_the_stage() {
     }
     let said = script(
         Caller::User,
+        "",
         r#"left() { ps -eo comm= | grep -cE '^(stage5-net|nft|pas(ta|st).*|sleep)$'; }
         "$@" --nat true; echo "left: $(left)"
         for round in $(seq 10); do
@@ -346,10 +362,62 @@ fn pasta_ends_with_the_stage() {
     assert_eq!(said, "left: 0\n4\n");
 }
 
+/// `scripts/by-hand/6-outside.sh`, beside a container that has no way out.
+#[test]
+fn by_hand() {
+    if !travellers().contains(&Caller::Root) {
+        return;
+    }
+    let by_hand = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../scripts/by-hand/6-outside.sh"
+    );
+    let said = script(
+        Caller::Root,
+        "",
+        &format!(
+            r#"state() {{ cat /proc/sys/net/ipv4/conf/eth0/forwarding; nft list tables; }}
+            mkfifo /run/end
+            "$@" sh -c 'echo; read -r x; ping -qc 1 -W 20 198.51.100.200' </run/end >/run/said & exec 5>/run/end
+            until [ -s /run/said ]; do sleep 0.02; done
+            {by_hand} "$(pgrep -P $! | tail -n 1)" >/run/by-hand & script=$!
+            until grep -q 'way out' /run/by-hand; do kill -0 $script; sleep 0.02; done
+            state; exec 5>&-; wait; grep -c ' 0% packet loss' /run/said; state"#
+        ),
+    );
+    assert_eq!(said, "1\ntable ip outside\n1\n0\n");
+}
+
+/// `examples/exec.rs`: the second command has the walls of the first.
+#[test]
+fn a_second_command_has_the_same_walls() {
+    let exec = std::path::Path::new(STAGE).with_file_name("examples/exec");
+    let walls = r#"cd /proc/$0; readlink ns/*; grep -E "^(Cap|NoNewPrivs|Seccomp|[UG]id)" status"#;
+    for caller in callers() {
+        let directory = support::open_directory();
+        let copy = directory.path().join("exec");
+        std::fs::copy(&exec, &copy).unwrap();
+        let exec = copy.display();
+        let script = format!(
+            r#"out=$(mktemp); "$@" sh -c 'echo; exec sleep 60' >$out & stage=$!
+            until [ -s $out ]; do sleep 0.02; done; rm $out; pid=$(pgrep -P $stage -x sleep)
+            {exec} $pid -- sh -c '{walls}' 1; {exec} $pid -- sh -c '{walls}' self
+            {exec} $pid -- sh -c 'exit 7'; echo $?; kill $stage; wait $stage"#
+        );
+        let run = Run::new(STAGE, caller).under(&["sh", "-c", &script, "sh"]);
+        let said = text(&run.output(&[]).stdout);
+        let lines = said.lines().collect::<Vec<_>>();
+        let (walls, status) = lines.split_at(lines.len() - 1);
+        let (first, second) = walls.split_at(walls.len() / 2);
+        assert!(first.len() > 10 && first == second, "{caller:?}: {said}");
+        assert_eq!(status, ["7"]);
+    }
+}
+
 #[test]
 fn explains_what_happens() {
     let publish = ["--publish", "8080:80"];
     let both = [&["--nat"], &publish[..]].concat();
     let rootfs = ["--nat", "--rootfs", busybox().to_str().unwrap()];
-    explain::shows_what_happens_on(WORLD, STAGE, &travellers(), &[&both, &publish, &rootfs]);
+    explain::shows_what_happens_on(UPLINK, STAGE, &travellers(), &[&both, &publish, &rootfs]);
 }

@@ -9,12 +9,15 @@ use nix::sched::CloneFlags;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal::{SIGKILL, SIGPIPE};
 use nix::sys::signal::kill;
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, execvp, getpid, getppid};
 use nix::unistd::{pipe2, setsid, write};
 use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::{convert::Infallible, env, ffi::CString, fs::File, iter};
+
+/// The exit status of a helper that could not execute its program, as a shell's.
+const NOT_EXECUTED: u8 = 127;
 
 /// A process that the kernel kills with the stage. Dropped, it is killed and waited for.
 pub(super) struct Helper(Pid);
@@ -52,7 +55,7 @@ fn settle(stage: Pid) -> Result<()> {
 /// A program of the host that runs beside the stage, with a pipe to it and one from it.
 pub(super) struct Program {
     // Dropped in this order.
-    _helper: Helper,
+    helper: Helper,
     said: BufReader<File>,
     input: OwnedFd,
     name: &'static str,
@@ -77,7 +80,7 @@ impl Program {
             execute(&words.collect::<Vec<_>>(), [&stdin, &output], package)
         })?;
         Ok(Self {
-            _helper: helper,
+            helper,
             said: BufReader::new(said.into()),
             input,
             name,
@@ -107,10 +110,16 @@ impl Program {
                 break;
             }
         }
-        Err(match why.as_str() {
-            "" => Error::already_reported(1),
-            why => Error::input(format!("{}: {why}", self.name)),
-        })
+        if why.is_empty() {
+            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+            match waitid(Id::Pid(self.helper.0), flags) {
+                Ok(WaitStatus::Exited(_, status)) if status == NOT_EXECUTED.into() => {
+                    return Err(Error::already_reported(1));
+                }
+                _ => why = "has ended, without a message".into(),
+            }
+        }
+        Err(Error::input(format!("{}: {why}", self.name)))
     }
 }
 
@@ -138,5 +147,8 @@ fn execute(words: &[&str], [input, output]: [&OwnedFd; 2], package: &str) -> Res
         refused
     };
     let hint = format!("--nat needs {}: apt install {package}", words[0]);
-    last_call(text, become_it).map_err(|error| error.hint_on(Errno::ENOENT, hint))
+    last_call(text, become_it).map_err(|error| {
+        let error = error.hint_on(Errno::ENOENT, hint);
+        error.with_status(NOT_EXECUTED)
+    })
 }

@@ -191,7 +191,8 @@ impl Outside<'_> {
              add rule ip {table} post {rule}; \
              add chain ip {table} forw {{ type filter hook forward priority 1000; }}; \
              add rule ip {table} forw oifname \"{bridge}\" iifname != \"{bridge}\" ct state new drop; \
-             add rule ip {table} forw iifname \"{bridge}\" ip daddr 192.0.2.1 reject\n\
+             add rule ip {table} forw iifname \"{bridge}\" ip daddr 192.0.2.1 \
+             reject with icmp type prot-unreachable\n\
              list tables ip\n"
         );
         let shell = format_args!("nft add rule ip {table} post {rule}");
