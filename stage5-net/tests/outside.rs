@@ -11,53 +11,9 @@ use support::{Caller, Run, busybox, callers, not_tried, text};
 
 const STAGE: &str = env!("CARGO_BIN_EXE_stage5-net");
 
-/// A host with an uplink: its eth0 leads to another network namespace, the world.
-const UPLINK: &str = r#"
-    mount -t tmpfs tmpfs /run && mkdir /run/netns
-    mount -t tmpfs -o mode=755 tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200
-    PATH=/usr/bin:/bin:/usr/sbin:/sbin
-    ip link set lo up
-    ip netns add world
-    ip link add eth0 type veth peer name eth0 netns world
-    ip addr add 198.51.100.9/25 dev eth0; ip link set eth0 up
-    ip route add default via 198.51.100.1
-    # The machine's setting in most distributions; a new network namespace starts without.
-    echo 0 2147483647 >/proc/sys/net/ipv4/ping_group_range
-    world() { ip netns exec world "$@"; }
-    world ip link set lo up
-    world ip addr add 198.51.100.1/25 dev eth0; world ip addr add 198.51.100.200/32 dev lo
-    world ip link set eth0 up
-    printf 'search example.test\nnameserver 198.51.100.1\nnameserver 127.0.0.53\n' >/run/resolv.conf
-    : >>/etc/resolv.conf; mount --bind /run/resolv.conf /etc/resolv.conf
-"#;
+const UPLINK: &str = include_str!("../../common/tests/support/uplink.sh");
 
-/// In the world there is a name server, 198.51.100.1, for which every name is 198.51.100.200, and a web server
-/// there, with a repository for apt. They end with the host's PID namespace.
-const SERVERS: &str = r#"
-    mkdir /run/www
-    echo the world >/run/www/index.html
-    printf 'Package: leopard\nVersion: 4.2\nArchitecture: all\nFilename: ./leopard.deb\nSize: 1\n\n' >/run/www/Packages
-    sum() { echo "SHA256:"; echo " $(sha256sum /run/www/Packages | cut -d ' ' -f 1) $(wc -c </run/www/Packages) Packages"; }
-    { echo "Date: $(LC_ALL=C date -u '+%a, %d %b %Y %H:%M:%S UTC')"; sum; } >/run/www/Release
-    cat >/run/world.py <<'END'
-import functools, http.server, os, socket, threading
-names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-names.bind(("198.51.100.1", 53))
-files = functools.partial(http.server.SimpleHTTPRequestHandler, directory="/run/www")
-web = http.server.ThreadingHTTPServer(("198.51.100.200", 80), files)
-threading.Thread(target=web.serve_forever).start()
-open("/run/ready", "w").close()
-while True:
-    asked, client = names.recvfrom(512)
-    end = asked.index(b"\0", 12) + 5 # the question: a name, type and class
-    is_a = asked[end - 4:end - 2] == b"\0\1"
-    head = asked[:2] + b"\x81\x80\0\1" + (b"\0\1" if is_a else b"\0\0") + b"\0\0\0\0"
-    answer = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + bytes([198, 51, 100, 200])
-    names.sendto(head + asked[12:end] + (answer if is_a else b""), client)
-END
-    world python3 /run/world.py >/run/log 2>&1 &
-    until [ -e /run/ready ]; do sleep 0.02; done
-"#;
+const SERVERS: &str = include_str!("../../common/tests/support/servers.sh");
 
 /// Both callers, if the tests run as root: the world needs it.
 fn travellers() -> Vec<Caller> {
@@ -380,7 +336,7 @@ fn by_hand() {
             mkfifo /run/end
             "$@" sh -c 'echo; read -r x; ping -qc 1 -W 20 198.51.100.200' </run/end >/run/said & exec 5>/run/end
             until [ -s /run/said ]; do sleep 0.02; done
-            {by_hand} "$(pgrep -P $! | tail -n 1)" >/run/by-hand & script=$!
+            : >/run/by-hand; {by_hand} "$(pgrep -P $! | tail -n 1)" 5>&- >/run/by-hand & script=$!
             until grep -q 'way out' /run/by-hand; do kill -0 $script; sleep 0.02; done
             state; exec 5>&-; wait; grep -c ' 0% packet loss' /run/said; state"#
         ),
