@@ -7,16 +7,14 @@
 
 use super::helper::Helper;
 use crate::capabilities::{self, Capabilities};
-use crate::error::failed;
 use crate::explain::{call, step};
 use crate::{Result, sys};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen};
 use nix::sys::socket::{setsockopt, socket, sockopt::ReuseAddr};
-use std::convert::Infallible;
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::{io, str::FromStr, thread};
+use std::{io, str::FromStr, thread, time::Duration};
 
 /// A port of the host, and the container's.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -92,23 +90,23 @@ impl Port {
             Helper::fork(|| {
                 capabilities::reduce_to(Capabilities::NONE)?;
                 sys::close_all_but(&listener);
-                serve(TcpListener::from(listener), inside)
+                serve(&TcpListener::from(listener), inside)
             })
         })
     }
 }
 
-/// A thread for each connection; this process never calls the functions that need a single thread.
-fn serve(listener: TcpListener, inside: SocketAddrV4) -> Result<Infallible> {
+/// A thread for each connection. This process never calls the functions that need a single thread.
+fn serve(listener: &TcpListener, inside: SocketAddrV4) -> ! {
     loop {
         match listener.accept() {
             Ok((outside, _)) => {
+                let connect = move || connect(&outside, inside);
                 // Without memory for a thread the connection is closed.
-                let _ = thread::Builder::new().spawn(move || connect(&outside, inside));
+                let _ = thread::Builder::new().spawn(connect);
             }
-            // The client has gone meanwhile: accept(2).
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => return Err(failed("accept4()")(error)),
+            // Too many open files, say: accept(2). Others will be closed.
+            Err(_) => thread::sleep(Duration::from_millis(100)),
         }
     }
 }
@@ -126,4 +124,33 @@ fn connect(outside: &TcpStream, inside: SocketAddrV4) -> io::Result<()> {
 fn copy(mut from: &TcpStream, mut to: &TcpStream) {
     let _ = io::copy(&mut from, &mut to);
     let _ = to.shutdown(Shutdown::Write);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports() {
+        let port = |text: &str| text.parse::<Port>().ok();
+        let expected = |address: [u8; 4]| Port {
+            host: SocketAddrV4::new(address.into(), 8080),
+            inside: 80,
+        };
+        assert_eq!(port("8080:80"), Some(expected([127, 0, 0, 1])));
+        assert_eq!(port("0.0.0.0:8080:80"), Some(expected([0; 4])));
+        for bad in [
+            "",
+            "80",
+            ":80",
+            "0:80",
+            "80:0",
+            "65536:80",
+            "x:80",
+            "host:8080:80",
+            "1:2:3:4",
+        ] {
+            assert_eq!(port(bad), None, "{bad}");
+        }
+    }
 }
