@@ -81,9 +81,6 @@ impl Options {
     }
 
     /// `/etc/resolv.conf` inside, with `--nat`.
-    ///
-    /// # Errors
-    /// If the root has no such file.
     pub fn names(&self, root: &Root, new_root: &Path, net: &Network<'_>) -> Result<()> {
         match self.nat {
             true => resolv::bind(&resolv_conf(net.is_private()), root, new_root),
@@ -160,7 +157,7 @@ impl Outside<'_> {
         heading("outside");
         if let Some(pasta) = &mut self.pasta {
             step("", "pasta gives the simulated host an uplink", || {
-                pasta.write("go")?;
+                pasta.write("\n")?;
                 pasta.wait_for(|line| line.parse::<u32>().is_ok())
             })
             .map_err(pasta_hint)?;
@@ -183,8 +180,8 @@ impl Outside<'_> {
         let (table, bridge) = (format!("stage5-{}", net.number()), &bridge.name);
         let container = net.container_addr.address;
         let rule = format!("ip saddr {container} oifname != \"{bridge}\" masquerade");
-        // Neighbours of the host that route to the subnet must not reach the containers. At the address of
-        // documentation doctor.sh --nat finds out whether packets get here, past the rules of others.
+        // A neighbour of the host with a route to the subnet must not get in. And doctor.sh --nat sends to an
+        // address of documentation, to see whether packets get here, past the rules of others.
         let rules = format!(
             "add table ip {table} {{ flags owner; }}; \
              add chain ip {table} post {{ type nat hook postrouting priority srcnat; }}; \

@@ -42,7 +42,7 @@ impl Network<'_> {
         let used = format!("{}{USED}", veth.alias);
         self.0.request(&Request::set_alias(veth, &used))?;
         let mut note = bridge.alias.clone();
-        if note.is_empty() {
+        if !note.starts_with(NOTED) {
             note = NOTED.into();
         }
         if read(&path(uplink)) != "1" {

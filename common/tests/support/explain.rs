@@ -106,12 +106,15 @@ struct Line {
 /// The calls in the order in which they returned; those of one process are in its own order.
 fn lines(log: &str) -> Vec<Line> {
     let (mut lines, mut unfinished) = (Vec::<Line>::new(), HashMap::new());
+    let mut is_whole = true;
     for line in log.lines() {
         // ` | 00010  73 69 64 65 22 3a 22 63  6f 6e 74 61 69 6e 65 72  side":"container |`
         if let Some(dump) = line.strip_prefix(" | ") {
             let bytes = dump[7..56].split_whitespace();
             let bytes = bytes.map(|byte| u8::from_str_radix(byte, 16).unwrap());
-            lines.last_mut().unwrap().bytes.extend(bytes);
+            if is_whole {
+                lines.last_mut().unwrap().bytes.extend(bytes);
+            }
             continue;
         }
         // ` * 36 bytes in buffer 0`: of a program that the stage runs.
@@ -129,9 +132,12 @@ fn lines(log: &str) -> Vec<Line> {
         } else {
             rest.into()
         };
-        // Not a signal's arrival, nor a process's end, nor a call that this cut short.
+        // Not a signal's arrival, nor a process's end, nor a call that this cut short, or that the kernel
+        // makes again (ERESTARTNOINTR).
         let parts = whole.rsplit_once(" = ");
-        if let Some((call, result)) = parts.filter(|(_, result)| !result.starts_with('?')) {
+        let parts = parts.filter(|(_, result)| !result.starts_with('?'));
+        is_whole = parts.is_some();
+        if let Some((call, result)) = parts {
             let (call, result) = (call.trim_end().into(), result.into());
             let bytes = vec![];
             lines.push(Line {
