@@ -65,6 +65,7 @@ jsonschema python3-jsonschema
 mmdebstrap mmdebstrap
 newuidmap uidmap
 nft nftables
+pasta passt
 ping iputils-ping
 ps procps
 runc runc

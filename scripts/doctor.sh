@@ -12,8 +12,9 @@ Find out which container stages work on this machine, and what helps where they 
   scripts/doctor.sh         try them as yourself
   sudo scripts/doctor.sh    try them as root and as an ordinary user (uid 65533)
 
-Usage: doctor.sh [--rootfs DIR]
+Usage: doctor.sh [--nat] [--rootfs DIR]
 
+  --nat          also try stage5-net --nat, and whether the packet filter lets its packets out
   --rootfs DIR   root file system for stages 4 and 5 (default: /tmp/rootfs, or the host's programs)
   STAGE_BIN_DIR  (environment) directory of the stages (default: target/debug or target/release)
 
@@ -24,7 +25,8 @@ END
 }
 fail() { echo "doctor.sh: $*" >&2; exit 1; }
 
-rootfs=''
+rootfs='' nat=''
+[ "${1-}" != --nat ] || { nat=--nat; shift; }
 case ${1-} in
 -h | --help) usage; exit ;;
 --rootfs) [ -n "${2-}" ] || fail '--rootfs needs a directory'; rootfs=$2; shift 2 ;;
@@ -139,6 +141,14 @@ start() { # a container on the host's network, with its output in file $1; waits
     started="$started $!" i=0
     until grep -q ready "$1" || [ $i = 100 ]; do i=$((i + 1)); sleep 0.1; done
 }
+# Each forward chain with the policy drop has to accept a packet, or else each one.
+forward_chains() {
+    nft list ruleset 2>/dev/null | awk '$1 == "table" { table = $2 " " $3 } $1 == "chain" { chain = $2 }
+        /hook forward/ && table !~ /^ip stage5-/ { all = all table " " chain "\n"; if (/policy drop/) drops = drops table " " chain "\n" }
+        END { printf "%s", drops ? drops : all }' >"$tmp/chains"
+    [ -s "$tmp/chains" ] || echo 'ip filter FORWARD' >"$tmp/chains" # the older kind of iptables, or no nft(8)
+    cat "$tmp/chains"
+}
 # With br_netfilter (Docker loads it) the packets that a bridge forwards pass the FORWARD chain too. Rules
 # have many shapes, so this sends a packet.
 packet_filter() {
@@ -151,12 +161,7 @@ packet_filter() {
         line ok 'root: packets pass between two containers'
     else
         line PROBLEM 'root: the packet filter drops packets between two containers'
-        # Each forward chain with the policy drop has to accept them, or else each one.
-        nft list ruleset 2>/dev/null | awk '$1 == "table" { table = $2 " " $3 } $1 == "chain" { chain = $2 }
-            /hook forward/ { all = all table " " chain "\n"; if (/policy drop/) drops = drops table " " chain "\n" }
-            END { printf "%s", drops ? drops : all }' >"$tmp/chains"
-        [ -s "$tmp/chains" ] || echo 'ip filter FORWARD' >"$tmp/chains" # the older kind of iptables, or no nft(8)
-        while read -r chain; do
+        forward_chains | while read -r chain; do
             rule='iifname br0 oifname br0'
             case $chain in bridge*) rule="iifname 'veth*' oifname 'veth*'" ;; esac # there, the ports
             if [ "$chain" = 'ip filter FORWARD' ] && has iptables; then
@@ -164,9 +169,33 @@ packet_filter() {
             else
                 hint "sudo nft insert rule $chain $rule accept (undo: sudo nft delete rule $chain handle N; sudo nft -a list ruleset shows N)"
             fi
-        done <"$tmp/chains"
+        done
     fi
     stop
+}
+
+# A packet to 192.0.2.1, which no machine has, gets as far as the table of --nat, behind the rules of others.
+# Only that table answers "protocol unreachable".
+way_out() {
+    if ! try "$bin/stage5-net" --net host --nat bash -c 'exec 3<>/dev/udp/192.0.2.1/9
+            for i in 1 2 3 4 5; do echo >&3 || exit 0; sleep 0.2; done; echo no answer'; then
+        said=$(grep -m 1 'stage5-net: ' "$tmp/said" || echo "$said")
+        problem "root: --nat: $said" "$(sed -n 's/^hint: //p' "$tmp/said" | grep . || echo 'none known')"
+    elif grep -q 'Protocol not available' "$tmp/said"; then
+        line ok 'root: --nat: packets get out'
+    else
+        line PROBLEM 'root: --nat: the packet filter drops packets from the bridge to other links'
+        forward_chains | grep -v ^bridge | while read -r chain; do
+            if [ "$chain" = 'ip filter FORWARD' ] && has iptables; then
+                hint 'sudo iptables -I FORWARD -i br0 -j ACCEPT (undo: the same with -D)'
+                hint 'sudo iptables -I FORWARD -o br0 -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT (undo: the same with -D)'
+            else
+                for rule in 'iifname br0' 'oifname br0 ct state established,related'; do
+                    hint "sudo nft insert rule $chain $rule accept (undo: sudo nft delete rule $chain handle N; sudo nft -a list ruleset shows N)"
+                done
+            fi
+        done
+    fi
 }
 
 [ "$caller" = user ] || results root
@@ -175,6 +204,15 @@ if [ "$caller" = root ] && [ "$(tail -n 1 "$tmp/root")" = works ] && has ping &&
     packet_filter
 else
     line untried 'packet filter: needs root, a working stage 5, ip and ping'
+fi
+if [ -n "$nat" ] && [ "$(tail -n 1 "$tmp/$caller")" != works ]; then
+    line untried '--nat: stage 5 does not work'
+elif [ -n "$nat" ] && [ "$caller" = root ]; then
+    way_out
+elif [ -n "$nat" ] && try "$bin/stage5-net" --nat true; then
+    line ok 'user: --nat'
+elif [ -n "$nat" ]; then
+    problem "user: --nat: $said" "$(sed -n 's/^hint: //p' "$tmp/said" | grep . || echo 'none known')"
 fi
 
 [ "$caller" = root ] || yes 'untried: run this with sudo' | head -n 5 >"$tmp/root"

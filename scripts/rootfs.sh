@@ -188,7 +188,8 @@ by_busybox() {
 			./busybox --install . && cd .. && # hard links, by one process
 			ln -s bin sbin && ln -s ../bin ../sbin usr &&
 			printf '%s\n' root:x:0:0:root:/root:/bin/sh nobody:x:65534:65534:nobody:/: >etc/passwd &&
-			printf '%s\n' root:x:0: nogroup:x:65534: >etc/group
+			printf '%s\n' root:x:0: nogroup:x:65534: >etc/group &&
+			: >etc/resolv.conf # stage5-net --nat mounts its own over it
 	) || die "$root" 'cannot be filled'
 }
 

@@ -97,8 +97,22 @@ pub(crate) fn keep(kept: Capabilities) -> Result<()> {
     let permitted = sys::permitted_capabilities().map_err(failed("capget()"))?;
     let left = Capabilities(kept.0 & permitted);
     call(format_args!("capset({left})"), || {
-        sys::set_capabilities(left.0)
+        sys::set_capabilities(left.0, 0)
     })
+}
+
+/// Passes CAP_NET_ADMIN, and no other, on to the program of the next execve(2). Without it a user that
+/// is not root loses all capabilities there: "Ambient" in capabilities(7).
+pub(crate) fn pass_on_net_admin() -> Result<()> {
+    let (set, number) = (
+        Capabilities::NET_ADMIN,
+        Capabilities::NET_ADMIN.0.trailing_zeros(),
+    );
+    call(format_args!("capset({set}, inheritable {set})"), || {
+        sys::set_capabilities(set.0, set.0)
+    })?;
+    let text = "prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_ADMIN, 0, 0)";
+    call(text, || sys::raise_ambient(number))
 }
 
 /// prctl(PR_SET_NO_NEW_PRIVS): execve(2) of a setuid program gives no more rights.

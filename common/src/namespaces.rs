@@ -1,8 +1,11 @@
 //! The kinds of namespaces, how to find those of a process, and how to enter them: namespaces(7).
 
 use crate::{Error, Result, error::failed, sys};
-use nix::{errno::Errno, sched::CloneFlags, unistd::Pid};
-use std::{fmt, fs, os::fd::AsRawFd};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::Pid;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::{fmt, fs};
 
 /// A new hostname.
 pub const NEWUTS: CloneFlags = CloneFlags::CLONE_NEWUTS;
@@ -68,17 +71,54 @@ pub(crate) fn number_in_proc(pid: Pid) -> Result<Pid> {
     }
 }
 
+/// A way into the namespaces of a running process: setns(2), since Linux 5.8 with a pidfd.
+///
+/// A pid can be another process by the time it is used. A pidfd stands for the process that had the number when
+/// it was opened: afterwards setns(2) enters that one's namespaces, or fails with `ESRCH`.
+pub struct Entrance(OwnedFd);
+
+impl Entrance {
+    /// pidfd_open(2).
+    pub fn of(pid: Pid) -> Result<Self> {
+        let opened = sys::pidfd_open(pid).map_err(failed(format!("pidfd_open({pid}, 0)")));
+        opened.map(Self)
+    }
+
+    /// setns(2): a new PID namespace is that of the children from now on.
+    pub fn enter(&self, flags: CloneFlags) -> Result<()> {
+        let text = format!("setns(pidfd, {})", names(flags.iter_names()));
+        setns(&self.0, flags).map_err(failed(text))
+    }
+}
+
 /// nsenter(1) into the namespaces of a process that are its own. `-a` would also enter those that it
 /// shares with the host, which an ordinary user must not.
-pub struct Nsenter(pub(crate) Pid, pub(crate) CloneFlags);
+pub struct Nsenter {
+    pub(crate) pid: Pid,
+    flags: CloneFlags,
+    /// Whether nsenter may call setgroups(2), and become root inside.
+    pub(crate) may_set_groups: bool,
+}
+
+impl Nsenter {
+    pub(crate) fn new(pid: Pid, flags: CloneFlags) -> Self {
+        let may_set_groups = !flags.contains(NEWUSER);
+        Self {
+            pid,
+            flags,
+            may_set_groups,
+        }
+    }
+}
 
 impl fmt::Display for Nsenter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "nsenter -t {}", self.0)?;
-        kinds(self.1).try_for_each(|(_, letter)| write!(f, " -{letter}"))?;
-        // Without it nsenter calls setgroups(2), which the id map may forbid.
-        let user = self.1.contains(NEWUSER);
-        f.write_str(if user { " --preserve-credentials" } else { "" })
+        write!(f, "nsenter -t {}", self.pid)?;
+        kinds(self.flags).try_for_each(|(_, letter)| write!(f, " -{letter}"))?;
+        f.write_str(match self.may_set_groups {
+            true => "",
+            false => " --preserve-credentials",
+        })
     }
 }
 

@@ -44,7 +44,7 @@ script=$top/checkout/scripts/doctor.sh
 doctor() {
     unshare -nm --kill-child -f sh -euc 'ip link set lo up; mount -t tmpfs -o mode=1777 tmpfs /tmp; eval "$1"; shift
         ip -o link >/tmp/before; set +e; "$@"; status=$?; ip -o link | diff /tmp/before - || status=99; ls -d /tmp/tmp.* 2>/dev/null
-        exit $status' sh "$prepare" env "PATH=$stubs:$PATH" timeout -k 1 120 "${under[@]}" "$script" \
+        exit $status' sh "$prepare" env "PATH=$stubs:$PATH" timeout -k 1 120 "${under[@]}" "$script" "${arguments[@]}" \
         </dev/null >"$out" 2>&1 || status=$?
 }
 says() { grep -qE -- "$1" "$out" || { echo "does not print: $1"; return 1; }; }
@@ -67,7 +67,7 @@ passed=0 failed=0 number=0
 try() {
     local name=$1 expected=$3 said
     [[ $name == *"$only"* ]] || return 0
-    number=$((number + 1)) status=0 under=(env) prepare=$2
+    number=$((number + 1)) status=0 under=(env) arguments=() prepare=$2
     stubs=$top/$number out=$top/$number/out
     mkdir "$stubs"
     eval "${5-}"
@@ -169,6 +169,14 @@ else
     skip 'packet filter: br_netfilter is not loaded'
 fi
 try 'packet filter: nft, in the bridge' "nft add table bridge f; nft 'add chain bridge f forward {type filter hook forward priority -200; policy drop;}'" 0 "$helps"
+
+uplink='ip link add eth0 type veth peer name far; ip addr add 198.51.100.9/24 dev eth0; ip link set eth0 up; ip link set far up; ip route add default via 198.51.100.1'
+helps='problem "root: --nat: the packet filter drops" . && prepare="$prepare; $(sed -n "s/^ *hint: sudo \(.*\) (undo.*/\1/p" "$out")" && doctor && says "ok +root: --nat: packets get out"'
+nat='arguments=(--nat)'
+try 'the way out: nothing is wrong' "$uplink" 0 'says "ok +root: --nat: packets get out" && says_not "^PROBLEM"' "$nat"
+try 'the way out: no default route' : 0 'problem "root: --nat: .*no default route" "ip route"' "$nat"
+try 'the way out: the policy of iptables' "$uplink; iptables -P FORWARD DROP" 0 "$helps" "$nat"
+try 'the way out: reject, by nft' "$uplink; nft add table inet f; nft 'add chain inet f forward {type filter hook forward priority 10;}'; nft add rule inet f forward reject" 0 "$helps" "$nat"
 
 echo "doctor.sh: $passed passed, $failed failed"
 ((failed == 0))

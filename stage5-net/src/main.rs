@@ -40,6 +40,7 @@ pub struct Args {
 fn host(args: &Args) -> Result<Exit> {
     let root = rootfs::find(&args.rootfs, &args.idmap, args.beyond.is_overlay())?;
     let limits = args.beyond.limits.open()?; // --memory, --pids, --cpus
+    let mut outside = args.beyond.outside.open(&args.network)?; // ports and pasta are of the real host
     let net = network::open(&args.network, &args.idmap)?; // the host's network, or one that simulates the host
     let terminal = terminal::open_for(args.confine.is_bare())?;
     let namespaces = NEWUTS | NEWUSER | NEWPID | NEWNS | NEWNET | args.confine.namespaces();
@@ -54,11 +55,12 @@ fn host(args: &Args) -> Result<Exit> {
     net.set_master(&veth0, &br0)?; //                ip link set veth0 master br0 (the slide's pings need it)
     net.add_address(&veth0, net.host_addr)?; //      ip addr add 172.20.1.3/24 dev veth0
     net.set_up(&veth0)?; //                          ip link set veth0 up
+    outside.forward(&net, &br0, &veth0)?; //         sysctl net.ipv4.conf.br0.forwarding=1 (--nat)
+    outside.masquerade(&net, &br0)?; //              nft add rule ... masquerade (--nat)
     net.unlock(); // the next container may use the bridge
+    outside.publish(&net)?; //                       socat TCP-LISTEN:8080,fork ... (--publish)
 
-    if args.command.is_interactive() {
-        net.picture(&child.nsenter()?);
-    }
+    net.picture(&args.command, &args.idmap, &child)?; // for a shell at a terminal
     args.confine.supervisor()?;
     child.run_with(terminal) // at the end the janitor removes bridge and pair
 }
@@ -71,11 +73,10 @@ fn container(
     terminal: &terminal::Terminal,
 ) -> Result<Infallible> {
     process::become_root(&args.idmap)?; // --map auto
-    args.beyond.limits.enter()?; // unshare -C
     uts::sethostname(&args.uts)?;
     mount::propagation(&args.mount)?;
     mount::make_private("/")?; //                              mount --make-rprivate /
-    let binds = args.beyond.open_binds()?;
+    let host_files = args.beyond.enter(net)?; // unshare -C (--memory, ...); opens what --bind shows
     let new_root = rootfs::bind(root)?; //                     mount --rbind rootfs/ rootfs/
     let new_root = args.beyond.overlay(new_root)?; //          mount -t overlay overlay rootfs/
     let put_old = rootfs::make_old_root(&new_root)?; //        mkdir -p rootfs/.old_root
@@ -85,8 +86,7 @@ fn container(
     mount::chdir("/")?; //                                     cd /
     mount::tmpfs("/tmp")?; //                                  mount -t tmpfs tmpfs /tmp
     rootfs::write("/tmp/leopard.txt", "leopard\n")?; //        echo leopard > /tmp/leopard.txt
-    args.beyond
-        .mounts(args.confine.is_bare(), net.container_addr, &binds)?; // /sys, /etc/hosts, --bind
+    args.beyond.mounts(&args.confine, net, host_files)?; // /sys, /etc/hosts, --bind
     old_root.detach()?; //                                     umount -l /.old_root
 
     let inside = net.inside()?;
@@ -95,6 +95,7 @@ fn container(
     inside.add_address(&veth1, net.container_addr)?; //    ip addr add 172.20.1.4/24 dev veth1
     inside.no_ipv6(&veth1)?; //                            ip link set veth1 addrgenmode none
     inside.set_up(&veth1)?; //                             ip link set veth1 up
+    args.beyond.outside.default_route(&inside, net)?; //  ip route add default via 172.20.1.2 (--nat)
     net.wait_for_carrier(&inside)?; // so that the first ping is answered
 
     terminal.enter()?; // needs the new /dev

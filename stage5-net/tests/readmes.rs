@@ -82,6 +82,7 @@ const HOST: &str = r#"set -eu
     mount --bind /mnt/.host/group /etc/group
     hostname host
     ip link set lo up
+    eval "$2"
     echo 7000 >/proc/sys/kernel/ns_last_pid
     trap '' CHLD # whoever is left behind here is reaped by the kernel
     echo ready
@@ -94,13 +95,14 @@ struct Host {
 }
 
 impl Host {
-    fn new() -> Self {
+    fn new(further: &str) -> Self {
         let directory = tempfile::tempdir_in("/tmp").unwrap();
         prepare(directory.path());
         let mut command = Command::new("unshare");
         let host = "--uts --mount --net --pid --fork --mount-proc --kill-child";
         command.args(host.split(' '));
         command.args(["sh", "-c", HOST, "sh"]).arg(directory.path());
+        command.arg(further);
         let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -398,6 +400,11 @@ fn left_open(place: &str, terminal: Terminal, failures: &mut String) {
 }
 
 fn run(readme: &str) {
+    run_on("", readme);
+}
+
+/// On a host that these commands of the shell prepare further.
+fn run_on(further: &str, readme: &str) {
     if !geteuid().is_root() {
         // What another host would show differs in more than what varies: setgroups is denied there.
         assert!(env::var_os("CI").is_none(), "in CI the tests run as root");
@@ -412,7 +419,7 @@ fn run(readme: &str) {
     let path = PathBuf::from(REPOSITORY).join(readme);
     let text = fs::read_to_string(&path).unwrap();
     let overwrite = env::var("SNAPSHOTS").is_ok_and(|action| action == "overwrite");
-    let (redactions, host) = (redactions(), Host::new());
+    let (redactions, host) = (redactions(), Host::new(further));
     let (mut terminal, mut failures, mut rewritten) = (None::<Terminal>, String::new(), vec![]);
     let mut second = None;
     for block in blocks(&text)
@@ -498,6 +505,13 @@ fn stage4() {
 #[test]
 fn stage5() {
     run("stage5-net/README.md");
+}
+
+#[test]
+fn outside() {
+    let uplink = include_str!("../../common/tests/support/uplink.sh");
+    let servers = include_str!("../../common/tests/support/servers.sh");
+    run_on(&format!("{uplink}\n{servers}"), "docs/outside.md");
 }
 
 /// The pages for readers.

@@ -19,7 +19,7 @@ pub(super) struct Bind {
 }
 
 /// A copy of the host's mounts there, before it is attached.
-pub struct Opened {
+pub(super) struct Opened {
     tree: Tree,
     host: PathBuf,
     inside: PathBuf,

@@ -2,19 +2,22 @@
 //! root's own files, which stay as they are.
 
 use super::is_in_memory;
-use crate::Result;
 use crate::cidr::Cidr;
 use crate::error::failed;
 use crate::explain::call;
 use crate::files::{self, Open, kind};
 use crate::mount::{Tree, mount_tmpfs};
+use crate::{Result, report};
 use nix::mount::{MntFlags, umount2};
 use nix::unistd::gethostname;
 use std::path::Path;
 
+/// /etc/resolv.conf of a container that reaches no name server. With an empty file programs ask 127.0.0.1.
+const NO_SERVERS: &str = "# without --nat no name server can be reached\n";
+
 /// Mounts /etc/hosts, /etc/hostname and /etc/resolv.conf. Where the root has no such file, one is created
 /// in memory, and left out on disk.
-pub(super) fn mount(address: Cidr, resolv_conf: &str) -> Result<()> {
+pub(super) fn mount(address: Cidr, resolv_conf: Option<&str>) -> Result<()> {
     if !kind(Path::new("/etc"))?.is_some_and(|kind| kind.is_dir()) {
         return Ok(());
     }
@@ -24,7 +27,7 @@ pub(super) fn mount(address: Cidr, resolv_conf: &str) -> Result<()> {
     let texts = [
         ("hosts", &*hosts),
         ("hostname", &*format!("{name}\n")),
-        ("resolv.conf", resolv_conf),
+        ("resolv.conf", resolv_conf.unwrap_or(NO_SERVERS)),
     ];
     // A file system for these files, which is at /tmp for a moment.
     let temporary = Path::new("/tmp");
@@ -33,6 +36,10 @@ pub(super) fn mount(address: Cidr, resolv_conf: &str) -> Result<()> {
         let (from, to) = (temporary.join(name), Path::new("/etc").join(name));
         if kind(&to)?.is_none() {
             if !is_in_memory(Path::new("/etc"))? {
+                if name == "resolv.conf" && resolv_conf.is_some() {
+                    let what = "names do not resolve inside: create an empty file";
+                    report::warning(&format!("{what} etc/resolv.conf in the root"));
+                }
                 continue;
             }
             files::write(&to, Open::New, "")?;

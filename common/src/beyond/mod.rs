@@ -5,16 +5,19 @@
 
 mod binds;
 mod etc;
+mod helper;
 mod init;
 pub mod limits;
+pub mod outside;
 mod overlay;
+mod publish;
 mod sysfs;
 
 pub use sysfs::MASKED as MASKED_SYS;
 
 use crate::error::failed;
 use crate::explain::{call, heading, step, word};
-use crate::{Result, cidr::Cidr, mount, sys};
+use crate::{Result, confine, mount, network::Network, sys};
 use binds::{Bind, Opened};
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use nix::unistd::chdir;
@@ -34,6 +37,9 @@ pub struct Options {
     /// PID 1 reaps orphans, the command is PID 2
     #[arg(long, conflicts_with = "bare")]
     init: bool,
+    /// `--nat` and `--publish`.
+    #[command(flatten)]
+    pub outside: outside::Options,
     /// Directory in which the command starts
     #[arg(long, value_name = "DIR", conflicts_with = "bare")]
     chdir: Option<PathBuf>,
@@ -43,6 +49,12 @@ pub struct Options {
     /// Memory, processes, processors.
     #[command(flatten)]
     pub limits: limits::Options,
+}
+
+/// What the container gets of the host's files.
+pub struct HostFiles {
+    binds: Vec<Opened>,
+    resolv_conf: Option<String>,
 }
 
 fn variable(text: &str) -> std::result::Result<(String, String), String> {
@@ -69,12 +81,17 @@ impl Options {
         overlay::mount(&new_root)
     }
 
-    /// `--bind`: opens the host's files, before a new root covers some.
+    /// The child's first steps: with limits, a cgroup namespace that begins at its own group. And it opens the
+    /// host's files, before a new root covers some.
     ///
     /// # Errors
-    /// If there is no such file or directory.
-    pub fn open_binds(&self) -> Result<Vec<Opened>> {
-        self.bind.iter().map(Bind::open).collect()
+    /// If there is no such file or directory; those of unshare(2).
+    pub fn enter(&self, net: &Network<'_>) -> Result<HostFiles> {
+        self.limits.enter()?;
+        Ok(HostFiles {
+            binds: self.bind.iter().map(Bind::open).collect::<Result<_>>()?,
+            resolv_conf: self.outside.resolv_conf(net),
+        })
     }
 
     /// In the new root, with or without options: /sys, the files of /etc that a container has of its own,
@@ -83,17 +100,22 @@ impl Options {
     ///
     /// # Errors
     /// Those of the mounts.
-    pub fn mounts(&self, is_bare: bool, address: Cidr, binds: &[Opened]) -> Result<()> {
-        if is_bare {
+    pub fn mounts(
+        &self,
+        confine: &confine::Options,
+        net: &Network<'_>,
+        from: HostFiles,
+    ) -> Result<()> {
+        if confine.is_bare() {
             return Ok(());
         }
         heading("beyond the talk");
         let shell = "mount -t sysfs -o ro sysfs /sys; mount --bind hosts /etc/hosts; ...";
         mount::step(shell, "what programs expect", || {
             sysfs::mount()?;
-            etc::mount(address, "# without --nat no name server can be reached\n")
+            etc::mount(net.container_addr, from.resolv_conf.as_deref())
         })?;
-        binds.iter().try_for_each(Opened::attach)
+        from.binds.iter().try_for_each(Opened::attach)
     }
 
     /// `--env`, `--chdir` and `--init`: where the command starts, and under which process.

@@ -171,7 +171,7 @@ impl Narrator {
             let look = format!("ls -l /proc/{process}/ns; lsns -p {process}");
             self.line(&format!("    from another terminal: {look}"));
             if !self.own.is_empty() {
-                let enter = Nsenter(process, self.own);
+                let enter = Nsenter::new(process, self.own);
                 self.line(&format!("    and inside, until exit: {enter}"));
             }
         }

@@ -202,6 +202,11 @@ mod tests {
     const GET_ROUTES: &str = "
         1c 00 00 00 1a 00 01 03  00 00 00 00 00 00 00 00  02 00 00 00 00 00 00 00  00 00 00 00";
 
+    // ip route add default via 172.20.1.2
+    const ADD_DEFAULT_ROUTE: &str = "
+        24 00 00 00 18 00 05 06  00 00 00 00 00 00 00 00  02 00 00 00 fe 03 00 01  00 00 00 00 08 00 05 00
+        ac 14 01 02";
+
     #[test]
     #[cfg(target_endian = "little")]
     fn requests_are_those_of_ip() {
@@ -223,6 +228,8 @@ mod tests {
         compare(&Request::get_links(), GET_LINKS);
         compare(&Request::get_addresses(), GET_ADDRESSES);
         compare(&Request::get_routes(), GET_ROUTES);
+        let gateway = [172, 20, 1, 2].into();
+        compare(&Request::add_default_route(gateway), ADD_DEFAULT_ROUTE);
     }
 
     #[test]

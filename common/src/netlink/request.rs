@@ -5,6 +5,7 @@ use super::Link;
 use crate::cidr::Cidr;
 use nix::{errno::Errno, libc};
 use std::fmt::{self, Display};
+use std::net::Ipv4Addr;
 
 /// A constant of `linux/rtnetlink.h`, `linux/if_link.h` or `linux/if_addr.h`: its name, and its value.
 type Name = (&'static str, u16);
@@ -13,9 +14,9 @@ macro_rules! names {
     ($($name:ident)*) => { $(const $name: Name = (stringify!($name), libc::$name);)* };
 }
 
-names! { RTM_NEWLINK RTM_GETLINK RTM_DELLINK RTM_NEWADDR RTM_GETADDR RTM_GETROUTE }
+names! { RTM_NEWLINK RTM_GETLINK RTM_DELLINK RTM_NEWADDR RTM_GETADDR RTM_NEWROUTE RTM_GETROUTE }
 names! { IFLA_ADDRESS IFLA_AF_SPEC IFLA_EXT_MASK IFLA_GROUP IFLA_IFALIAS IFLA_IFNAME IFLA_MASTER }
-names! { IFLA_LINKINFO IFLA_INFO_DATA IFLA_INFO_KIND IFLA_NET_NS_PID IFA_ADDRESS IFA_LOCAL }
+names! { IFLA_LINKINFO IFLA_INFO_DATA IFLA_INFO_KIND IFLA_NET_NS_PID IFA_ADDRESS IFA_LOCAL RTA_GATEWAY }
 const AF_INET6: Name = ("AF_INET6", 10);
 const IFLA_INET6_ADDR_GEN_MODE: Name = ("IFLA_INET6_ADDR_GEN_MODE", 8);
 const VETH_INFO_PEER: Name = ("VETH_INFO_PEER", 1);
@@ -119,13 +120,17 @@ impl Request {
         Self::new(RTM_GETADDR, LIST).ifaddrmsg(0, 0)
     }
 
-    /// All IPv4 routes: an `rtmsg` with nothing but the family.
+    /// The kernel finds the link by the gateway's address.
+    pub(crate) fn add_default_route(gateway: Ipv4Addr) -> Self {
+        let (table, protocol) = (libc::RT_TABLE_MAIN, libc::RTPROT_BOOT);
+        Self::new(RTM_NEWROUTE, CREATE)
+            .rtmsg([table, protocol, libc::RT_SCOPE_UNIVERSE, libc::RTN_UNICAST])
+            .attribute(RTA_GATEWAY, gateway, &gateway.octets())
+    }
+
+    /// All IPv4 routes.
     pub(super) fn get_routes() -> Self {
-        let mut request = Self::new(RTM_GETROUTE, LIST);
-        request
-            .bytes
-            .extend([AF_INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        request
+        Self::new(RTM_GETROUTE, LIST).rtmsg([0; 4])
     }
 
     /// The bytes to send. `EMSGSIZE` if an attribute's length could need more than its 16 bits.
@@ -178,6 +183,14 @@ impl Request {
         if index != 0 {
             self.show(format_args!("index={index}, prefixlen={prefix}"));
         }
+        self
+    }
+
+    /// A route to every address: its table, protocol, scope and type.
+    fn rtmsg(mut self, kind: [u8; 4]) -> Self {
+        self.bytes.extend([AF_INET, 0, 0, 0]); // no prefix, so all destinations
+        self.bytes.extend(kind);
+        self.bytes.extend([0; 4]); // no flags
         self
     }
 

@@ -13,6 +13,7 @@
 //! [network_namespaces(7)]: https://man7.org/linux/man-pages/man7/network_namespaces.7.html
 //! [veth(4)]: https://man7.org/linux/man-pages/man4/veth.4.html
 
+mod forwarding;
 mod lock;
 mod options;
 mod picture;
@@ -32,7 +33,7 @@ use crate::{Result, hints, idmap, sys};
 use lock::Lock;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::unistd::{Pid, geteuid, getpid};
+use nix::unistd::{Pid, getpid};
 use picture::facts;
 use plan::{Host, is_ours};
 use std::{cell::Cell, fmt::Display, ops::Deref, os::fd::AsRawFd};
@@ -80,6 +81,13 @@ impl Links {
         accept(Errno::EAFNOSUPPORT, done)
     }
 
+    /// `ip route add default via GATEWAY`: where packets to all other addresses go.
+    pub fn add_default_route(&self, gateway: Cidr) -> Result<()> {
+        let shell = format_args!("ip route add default via {}", gateway.address);
+        let request = Request::add_default_route(gateway.address);
+        self.step(shell, "the way to all other addresses", &request)
+    }
+
     /// A step that consists of one request.
     fn step(&self, shell: impl Display, does: &str, request: &Request) -> Result<()> {
         step(shell, does, || change(facts, || self.0.request(request)))
@@ -124,11 +132,7 @@ impl Deref for Network<'_> {
 /// If the addresses do not fit together or are in use; those of unshare(2).
 pub fn open<'a>(options: &'a Options, idmap: &idmap::Options) -> Result<Network<'a>> {
     options.check()?;
-    let is_private = match options.net {
-        Some(net) => net == Net::Private,
-        None => !geteuid().is_root(),
-    };
-    let (janitor, lock) = if is_private {
+    let (janitor, lock) = if options.is_private() {
         simulate_host(idmap)?;
         (None, None)
     } else {
@@ -231,13 +235,13 @@ impl Network<'_> {
             let peer = format!("{INSIDE} netns {pid}"); // this process cannot look at it there
             explain::changed(&[], &[Fact::new("peer", name, peer)]);
         }
-        let link = self.link(name)?;
+        let mut link = self.link(name)?;
         let container_addr = self.container_addr.address;
-        let alias = match self.host_addr {
+        link.alias = match self.host_addr {
             Some(host_addr) => format!("{container_addr} {}", host_addr.address),
             None => container_addr.to_string(),
         };
-        self.0.request(&Request::set_alias(&link, &alias))?;
+        self.0.request(&Request::set_alias(&link, &link.alias))?;
         Ok(link)
     }
 
@@ -250,6 +254,16 @@ impl Network<'_> {
         let request = Request::set_master(link, bridge);
         let set = self.step(shell, "plugs it into the bridge", &request);
         set.map_err(hints::link)
+    }
+
+    /// Whether the host is simulated.
+    pub(crate) fn is_private(&self) -> bool {
+        self.janitor.is_none()
+    }
+
+    /// A number that no other container of this host has.
+    pub(crate) fn number(&self) -> u32 {
+        plan::number(self.group)
     }
 
     /// Lets the next stage change the host's network.

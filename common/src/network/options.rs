@@ -2,6 +2,7 @@
 
 use crate::cidr::Cidr;
 use crate::{Error, Result};
+use nix::unistd::geteuid;
 
 /// In which network namespace the bridge is.
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
@@ -48,6 +49,14 @@ fn link_name(name: &str) -> std::result::Result<String, String> {
 }
 
 impl Options {
+    /// Whether the host is simulated, as it is for an ordinary user.
+    pub(crate) fn is_private(&self) -> bool {
+        match self.net {
+            Some(net) => net == Net::Private,
+            None => !geteuid().is_root(),
+        }
+    }
+
     /// Fails if the addresses are not different ones of one subnet.
     pub(super) fn check(&self) -> Result<()> {
         let bridge = self.bridge_addr;

@@ -4,19 +4,27 @@ use super::{INSIDE, Network, SIMULATED};
 use crate::explain::Fact;
 use crate::namespaces::Nsenter;
 use crate::netlink::Socket;
-use crate::{cidr::Cidr, report};
+use crate::process::Child;
+use crate::{Command, Result, cidr::Cidr, idmap, report};
 use nix::unistd::getpid;
 
 impl Network<'_> {
     /// Shows, above the prompt of an interactive shell, what was built and how to look at it.
-    pub fn picture(&self, container: &Nsenter) {
+    ///
+    /// # Errors
+    /// If /proc does not show the child.
+    pub fn picture(&self, command: &Command, idmap: &idmap::Options, child: &Child) -> Result<()> {
+        if !command.is_interactive() {
+            return Ok(());
+        }
+        let container = child.nsenter(idmap)?;
         let address = |cidr: Cidr| format!(" {}", cidr.address);
         let bridge = format!("{}{}", self.options.bridge, address(self.bridge_addr));
         let host = self.host_addr.map(address).unwrap_or_default();
         let left = format!("{bridge} -- {}{host} --", self.veth);
         let inside = address(self.container_addr);
-        let (title, look, note) = if self.janitor.is_none() {
-            let enter = Nsenter(getpid(), SIMULATED);
+        let (title, look, note) = if self.is_private() {
+            let enter = Nsenter::new(getpid(), SIMULATED);
             let note = "Without root the host is simulated: no other container is in its network.";
             (
                 "simulated host",
@@ -26,13 +34,14 @@ impl Network<'_> {
         } else {
             ("host", "ip addr".into(), String::new())
         };
-        let (width, process) = (left.len(), container.0);
+        let (width, process) = (left.len(), container.pid);
         report::picture(&format!(
             "  {title:<width$}| container, process {process}\n  \
              {left}|-- {INSIDE}{inside}\n  \
              The host, from another terminal:\n    {look}\n  \
              The container, but without its walls:\n    {container}{note}"
         ));
+        Ok(())
     }
 }
 

@@ -20,6 +20,11 @@ pub(super) fn is_ours(link: &Link) -> bool {
     link.group & !NUMBER == OURS
 }
 
+/// The number in a group of ours.
+pub(super) fn number(group: u32) -> u32 {
+    group & NUMBER
+}
+
 /// What is on the host already. It is looked at under the lock.
 pub(super) struct Host {
     links: Vec<Link>,

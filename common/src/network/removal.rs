@@ -1,6 +1,6 @@
 //! What the janitor does at a container's end.
 
-use super::{facts, is_ours, lock};
+use super::{facts, forwarding, is_ours, lock};
 use crate::Result;
 use crate::error::accept;
 use crate::explain::{change, heading, step};
@@ -28,6 +28,13 @@ pub(super) fn remove_links(name: &str) -> Result<()> {
     let bridge = find("bridge", &|link| link.name == bridge && is_ours(link));
     let is_other_port =
         |port: &Link, bridge: &Link| port.master == bridge.index && Some(port) != veth;
+    let forwards = |bridge: &&Link| {
+        let mut links = links.iter();
+        links.any(|port| is_other_port(port, bridge) && forwarding::is_used_by(port))
+    };
+    if let Some(bridge) = bridge.filter(|bridge| !forwards(bridge)) {
+        forwarding::restore(&socket, bridge)?;
+    }
     let is_unused = |bridge: &&Link| !links.iter().any(|port| is_other_port(port, bridge));
     // The kernel itself removes a veth whose peer's namespace has gone.
     let delete = |request: &Request| accept(Errno::ENODEV, socket.request(request));

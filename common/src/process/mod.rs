@@ -153,8 +153,10 @@ impl Child {
     ///
     /// # Errors
     /// If /proc does not show the child.
-    pub fn nsenter(&self) -> Result<Nsenter> {
-        Ok(Nsenter(number_in_proc(self.pid)?, self.flags))
+    pub fn nsenter(&self, idmap: &idmap::Options) -> Result<Nsenter> {
+        let mut enter = Nsenter::new(number_in_proc(self.pid)?, self.flags);
+        enter.may_set_groups |= idmap.is_range();
+        Ok(enter)
     }
 
     /// Lets the child go on, and waits for its end. Meanwhile signals are passed on to it, and when it

@@ -1,7 +1,10 @@
 //! Thin system calls, for which nix has no safe function. All `unsafe` of the project is here.
 
+mod capabilities;
 mod mount;
 
+pub(crate) use capabilities::{drop_from_bounding_set, permitted_capabilities};
+pub(crate) use capabilities::{raise_ambient, set_capabilities};
 pub(crate) use mount::{Attributes, mount_setattr, move_mount, open_tree};
 
 use nix::errno::Errno;
@@ -175,28 +178,6 @@ pub(crate) fn set_var(name: &OsStr, value: Option<&OsStr>) {
     }
 }
 
-/// The header of capget(2), version 3 of `linux/capability.h`; pid 0 is the caller.
-const CAPABILITY_HEADER: [u32; 2] = [0x2008_0522, 0];
-
-/// capget(2): the permitted capabilities.
-pub(crate) fn permitted_capabilities() -> nix::Result<u64> {
-    let mut header = CAPABILITY_HEADER;
-    // Effective, permitted, inheritable, of 32 capabilities; then the same of the next 32.
-    let mut data = [0_u32; 6];
-    // SAFETY: header and data have the kernel's layout for this version.
-    checked(unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) })?;
-    Ok(u64::from(data[1]) | u64::from(data[4]) << 32)
-}
-
-/// capset(2): the permitted and effective capabilities. None is inheritable.
-#[expect(clippy::cast_possible_truncation, reason = "one half, then the other")]
-pub(crate) fn set_capabilities(set: u64) -> nix::Result<()> {
-    let (header, [low, high]) = (CAPABILITY_HEADER, [set as u32, (set >> 32) as u32]);
-    let data = [low, low, 0, high, high, 0];
-    // SAFETY: as for capget(2).
-    checked(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) })
-}
-
 /// SIGALRM at an interval, with a handler that does nothing: it interrupts a system call, signal(7).
 /// Dropped, the signal is as before.
 pub(crate) struct Alarm(SigAction, SigSet);
@@ -237,13 +218,6 @@ fn set_timer(interval: Duration) {
     };
     // SAFETY: the kernel reads the structure.
     unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
-}
-
-/// prctl(PR_CAPBSET_DROP): removes a capability from the bounding set.
-pub(crate) fn drop_from_bounding_set(capability: u32) -> nix::Result<()> {
-    let capability = libc::c_ulong::from(capability);
-    // SAFETY: a system call on numbers.
-    checked(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) })
 }
 
 /// seccomp(2): sets a filter for this process and its children. `EINVAL` for a program that the

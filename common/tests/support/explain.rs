@@ -22,6 +22,7 @@ use netlink_packet_route::{
         AfSpecInet6, AfSpecUnspec, InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
         LinkMessage,
     },
+    route::{RouteAddress, RouteAttribute},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -106,12 +107,19 @@ struct Line {
 /// The calls in the order in which they returned; those of one process are in its own order.
 fn lines(log: &str) -> Vec<Line> {
     let (mut lines, mut unfinished) = (Vec::<Line>::new(), HashMap::new());
+    let mut is_whole = true;
     for line in log.lines() {
         // ` | 00010  73 69 64 65 22 3a 22 63  6f 6e 74 61 69 6e 65 72  side":"container |`
         if let Some(dump) = line.strip_prefix(" | ") {
             let bytes = dump[7..56].split_whitespace();
             let bytes = bytes.map(|byte| u8::from_str_radix(byte, 16).unwrap());
-            lines.last_mut().unwrap().bytes.extend(bytes);
+            if is_whole {
+                lines.last_mut().unwrap().bytes.extend(bytes);
+            }
+            continue;
+        }
+        // ` * 36 bytes in buffer 0`: of a program that the stage runs.
+        if line.starts_with(" * ") {
             continue;
         }
         let (process, rest) = line.split_once(' ').unwrap();
@@ -125,9 +133,12 @@ fn lines(log: &str) -> Vec<Line> {
         } else {
             rest.into()
         };
-        // Not a signal's arrival, nor a process's end, nor a call that this cut short.
+        // Not a signal's arrival, nor a process's end, nor a call that this cut short, or that the kernel
+        // makes again (ERESTARTNOINTR).
         let parts = whole.rsplit_once(" = ");
-        if let Some((call, result)) = parts.filter(|(_, result)| !result.starts_with('?')) {
+        let parts = parts.filter(|(_, result)| !result.starts_with('?'));
+        is_whole = parts.is_some();
+        if let Some((call, result)) = parts {
             let (call, result) = (call.trim_end().into(), result.into());
             let bytes = vec![];
             lines.push(Line {
@@ -227,6 +238,9 @@ fn follow<'a>(
                 sockets.push((&line.result, vec![this.events.len()]));
                 line.call.clone()
             }
+            "socket" if words[0] == "AF_INET" => line.call.clone(),
+            "setsockopt" if arguments.contains("SO_REUSEADDR") => line.call.clone(),
+            "bind" | "listen" if file == "AF_INET" => line.call.clone(),
             "sendto" | "sendmsg" if file == "AF_NETLINK" => {
                 // The last one with this number.
                 match sockets.iter_mut().rfind(|(number, _)| *number == words[0]) {
@@ -275,10 +289,13 @@ fn follow<'a>(
                     let set = arguments.split_once(name).unwrap().1;
                     set.split([',', '}']).next().unwrap()
                 };
-                let permitted = set("permitted=");
-                assert_eq!((set("effective="), set("inheritable=")), (permitted, "0"));
-                let names = permitted.trim_start_matches('0').replace("1<<CAP_", "");
-                format!("capset({names})")
+                let [permitted, inheritable] = [set("permitted="), set("inheritable=")];
+                assert_eq!(set("effective="), permitted);
+                let names = |set: &str| set.trim_start_matches('0').replace("1<<CAP_", "");
+                match names(inheritable) {
+                    none if none.is_empty() => format!("capset({})", names(permitted)),
+                    some => format!("capset({}, inheritable {some})", names(permitted)),
+                }
             }
             "close_range" if !arguments.contains("CLOEXEC") => continue, // the janitor's
             "seccomp" => format!("{}}})", line.call.split(", filter=").next().unwrap()),
@@ -401,6 +418,12 @@ fn decoded(bytes: &[u8]) -> String {
         RouteNetlinkMessage::GetLink(link) => ("RTM_GETLINK", link_parts(link)),
         RouteNetlinkMessage::GetAddress(_) => ("RTM_GETADDR", vec![]),
         RouteNetlinkMessage::GetRoute(_) => ("RTM_GETROUTE", vec![]),
+        RouteNetlinkMessage::NewRoute(route) => match &route.attributes[..] {
+            [RouteAttribute::Gateway(RouteAddress::Inet(gateway))] => {
+                ("RTM_NEWROUTE", vec![format!("RTA_GATEWAY={gateway}")])
+            }
+            other => panic!("{other:?}"),
+        },
         RouteNetlinkMessage::NewAddress(address) => {
             let header = &address.header;
             let mut parts = vec![
@@ -535,10 +558,20 @@ impl Watched {
 
 /// Runs the stage with each of `options`, and proves that it shows what it does.
 pub(crate) fn shows_what_happens(program: &str, callers: &[Caller], options: &[&[&str]]) {
+    shows_what_happens_on("", program, callers, options);
+}
+
+/// The same on a host that is prepared so.
+pub(crate) fn shows_what_happens_on(
+    prepare: &str,
+    program: &str,
+    callers: &[Caller],
+    options: &[&[&str]],
+) {
     for &caller in callers {
         for &options in options {
             let arguments = [&["--explain=json"], options, &["--", "true"]].concat();
-            let watched = watch(program, caller, "", &[], &arguments);
+            let watched = watch(program, caller, prepare, &[], &arguments);
             let output = &watched.output;
             assert!(
                 output.status.success(),

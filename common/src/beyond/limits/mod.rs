@@ -110,7 +110,7 @@ impl Options {
 
     /// In the child, which is in its group by now: `unshare -C`, so that `/proc/self/cgroup` shows `/`. Its first
     /// cgroup namespace begins at the stage's group.
-    pub fn enter(&self) -> Result<()> {
+    pub(super) fn enter(&self) -> Result<()> {
         if self.controllers().is_empty() {
             return Ok(());
         }
