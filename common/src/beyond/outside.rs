@@ -29,8 +29,12 @@ pub struct Options {
     /// Connect the container to the outside (IPv4)
     #[arg(long, conflicts_with = "bare")]
     nat: bool,
-    /// Let connections in: [ADDRESS:]HOST:INSIDE
-    #[arg(long, value_name = "PORTS", conflicts_with = "bare")]
+    #[arg(
+        long,
+        value_name = "PORTS",
+        conflicts_with = "bare",
+        help = "Let connections in: [ADDRESS:]HOST:INSIDE"
+    )]
     publish: Vec<Port>,
 }
 

@@ -7,11 +7,11 @@ printf 'Package: leopard\nVersion: 4.2\nArchitecture: all\nFilename: ./leopard.d
 sum() { echo "SHA256:"; echo " $(sha256sum /run/www/Packages | cut -d ' ' -f 1) $(wc -c </run/www/Packages) Packages"; }
 { echo "Date: $(LC_ALL=C date -u '+%a, %d %b %Y %H:%M:%S UTC')"; sum; } >/run/www/Release
 cat >/run/world.py <<'END'
-import functools, http.server, os, socket, threading
+import functools, http.server, socket, socketserver, threading
 names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 names.bind(("198.51.100.1", 53))
 files = functools.partial(http.server.SimpleHTTPRequestHandler, directory="/run/www")
-web = http.server.ThreadingHTTPServer(("198.51.100.200", 80), files)
+web = socketserver.ThreadingTCPServer(("198.51.100.200", 80), files)
 threading.Thread(target=web.serve_forever).start()
 open("/run/ready", "w").close()
 while True:
