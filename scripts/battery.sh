@@ -55,7 +55,8 @@ chmod 755 "$tmp"
 
 # apart [OPTION]... COMMAND: runs it in namespaces, all of whose processes end with this script.
 apart() {
-    unshare --mount --pid --fork --kill-child=KILL --mount-proc "$@" &
+    # A shell ignores these signals in what it starts in the background.
+    env --default-signal=INT,QUIT unshare --mount --pid --fork --kill-child=KILL --mount-proc "$@" &
     child=$! status=0
     wait "$child" || status=$?
     child=''
