@@ -48,16 +48,25 @@ chmod 700 "$cache" # the roots have setuid programs
 exec 9>"$cache/lock"
 flock 9
 
-tmp=$(mktemp -d)
-trap 'rm -rf --one-file-system "$tmp"' EXIT
+tmp=$(mktemp -d) child=''
+trap '[ -z "$child" ] || { kill -KILL "$child"; wait; }; rm -rf --one-file-system "$tmp"' EXIT
 trap 'exit 129' HUP INT TERM
 chmod 755 "$tmp"
 
+# apart [OPTION]... COMMAND: runs it in namespaces, all of whose processes end with this script.
+apart() {
+    # A shell ignores these signals in what it starts in the background.
+    env --default-signal=INT,QUIT unshare --mount --pid --fork --kill-child=KILL --mount-proc "$@" &
+    child=$! status=0
+    wait "$child" || status=$?
+    child=''
+    return $status
+}
 export as_user='setpriv --reuid=65533 --regid=65532 --clear-groups --'
 # Runs "$@" on a host of its own, with an ordinary user who has a range of ids.
 on_a_host() {
     # shellcheck disable=SC2016 # for the inner shell
-    unshare --net --mount --uts --ipc --pid --fork --kill-child=KILL --mount-proc sh -euc '
+    apart --net --uts --ipc sh -euc '
         tmp=$1
         shift
         rm -rf "$tmp/etc"
@@ -85,7 +94,8 @@ make_package() {
     dpkg-deb --build "$tmp/deb" "$1/opt/leopard.deb" >/dev/null
 }
 
-packages='adduser,apt-utils,bsdutils,gcc,git,hostname,libc6-dev,libpython3.11-testsuite,nginx-light,openssh-client,openssh-server,passwd,postgresql-15,python3,redis-server,screen,sudo,tmux,util-linux'
+packages='adduser apt-utils bsdutils gcc git hostname libc6-dev libpython3.11-testsuite nginx-light openssh-client
+    openssh-server passwd postgresql-15 python3 redis-server screen sudo tmux util-linux'
 
 # A root of root's, without what is large and not needed here, and a copy of the user's.
 make_roots() {
@@ -102,7 +112,7 @@ make_roots() {
     make_package "$cache/root"
     # In memory, because dpkg waits for the disk again and again.
     # shellcheck disable=SC2016 # for the inner shells
-    unshare --mount sh -euc '
+    apart sh -euc '
         tmp=$1 cache=$2
         shift 2
         mount -t tmpfs -o mode=755,size=4G new "$tmp/new"

@@ -91,6 +91,7 @@ python3 /tmp/m.py""", "42\n7", short=True),
     Case("redis, asked from the host", """
 sed -i 's/^bind .*/bind 0.0.0.0/; s/^protected-mode .*/protected-mode no/' /etc/redis/redis.conf
 service redis-server start >&2
+until redis-cli ping >/dev/null 2>&1; do sleep 0.1; done
 echo ready; cat; ps -o user= -C redis-server""", "ready\nredis", "root user",
          "exec 3<>/dev/tcp/172.20.1.4/6379; echo PING >&3; head -n 1 <&3 | grep -q PONG", short=True),
     Case("PostgreSQL", """
@@ -103,7 +104,7 @@ install -d -m 700 -o ada /home/ada/.ssh
 ssh-keygen -q -t ed25519 -N '' -f /root/key
 install -o ada /root/key.pub /home/ada/.ssh/authorized_keys
 /usr/sbin/sshd
-ssh -tt -i /root/key -o StrictHostKeyChecking=no -o LogLevel=ERROR ada@localhost 'id -un; tty' """,
+ssh -tt -i /root/key -o ConnectionAttempts=60 -o StrictHostKeyChecking=no -o LogLevel=ERROR ada@localhost 'id -un; tty' """,
          "ada\r?\n/dev/pts/.*", "root user", short=True),
     Case("tmux", """
 export LC_ALL=C.UTF-8 TERM=linux
