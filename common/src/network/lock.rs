@@ -24,6 +24,7 @@ pub(super) struct Lock(File);
 impl Drop for Lock {
     fn drop(&mut self) {
         let _ = self.0.unlock();
+        sys::forget(&self.0);
     }
 }
 

@@ -29,10 +29,17 @@ fn checked(returned: impl Into<libc::c_long>) -> nix::Result<()> {
 static HOST_ONLY: Mutex<Vec<RawFd>> = Mutex::new(vec![]);
 
 /// [`clone`] closes this descriptor in the new process. It would keep a lock locked and a
-/// pipe open after the stage has been killed. The stage itself keeps it open until its end.
+/// pipe open after the stage has been killed.
 pub(crate) fn close_in_child(fd: impl AsFd) {
     if let Ok(mut all) = HOST_ONLY.lock() {
         all.push(fd.as_fd().as_raw_fd());
+    }
+}
+
+/// Before the stage closes such a descriptor: another one may get its number.
+pub(crate) fn forget(fd: impl AsFd) {
+    if let Ok(mut all) = HOST_ONLY.lock() {
+        all.retain(|number| *number != fd.as_fd().as_raw_fd());
     }
 }
 
