@@ -123,7 +123,7 @@ beside rootfs.sh scripts/tests/rootfs.sh
 # It also builds the stages for release. The tests wait so often that both take little longer than one.
 [ "$(id -u)" != 0 ] || beside kernels.sh scripts/kernels.sh --short
 step tests
-cargo test --workspace --no-fail-fast
+RUST_TEST_THREADS=$((2 * $(nproc))) cargo test --workspace --no-fail-fast
 step 'tests of rootfs.sh'
 join rootfs.sh
 
