@@ -14,7 +14,7 @@
 #
 # Each case of battery/battery.py runs as root and as an ordinary user, without and with --map auto, always
 # with --overlay. All of them run on a host of their own: the account of the user exists only there.
-# Exits with 1 if a case fails that should work, or if the host has changed, and with 2 if a root has changed.
+# Exits with 1 if a case fails that should work, or if the host has changed, and with 3 if a root has changed.
 set -eu
 umask 022
 
@@ -142,7 +142,7 @@ on_a_host sh -euc '
     mount --bind "$1/user" "$2/user"
     shift
     exec python3 "$repo/scripts/battery/battery.py" "$@"' sh "$cache" "$tmp" $short ${only:+--only "$only"} >"$tmp/table" || status=$?
-[ $status != 2 ] || rm "$cache/recipe" # a root has changed: not to be used again
+[ $status != 3 ] || rm "$cache/recipe" # a root has changed: not to be used again
 [ -n "$files" ] || cat "$tmp/table"
 for file in $files; do
     sed -i -e '/<!-- battery: begin -->/,/<!-- battery: end -->/{//!d}' \

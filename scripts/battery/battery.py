@@ -240,7 +240,7 @@ def main():
     slowest = max(results.values(), key=lambda run: run.seconds)
     print(f"battery.sh: {len(runs)} runs in {seconds:.0f} s, the longest {slowest.seconds:.0f} s ({slowest.case.name})",
           file=sys.stderr)
-    return 2 if before["files in the roots"] != after["files in the roots"] else int(wrong != 0)
+    return 3 if before["files in the roots"] != after["files in the roots"] else int(wrong != 0)
 
 
 if __name__ == "__main__":
