@@ -334,7 +334,7 @@ fn what_programs_expect() {
                 (Caller::User, false) => "/",
                 _ => "/root",
             };
-            let expected = "127.0.0.1 localhost\n172.20.1.4 spots\nspots\nHOME\nlo\nveth1\nread-only\n0\ndev\n";
+            let expected = "127.0.0.1 localhost\n::1 localhost\n172.20.1.4 spots\nspots\nHOME\nlo\nveth1\nread-only\n0\ndev\n";
             assert_eq!(seen, expected.replace("HOME", home), "{caller:?} {root:?}");
         }
         let run = Run::new(STAGE, caller);

@@ -23,7 +23,10 @@ pub(super) fn mount(address: Cidr, resolv_conf: Option<&str>) -> Result<()> {
     }
     let name = gethostname().map_err(failed("gethostname()"))?;
     let name = name.display();
-    let hosts = format!("127.0.0.1 localhost\n{} {name}\n", address.address);
+    let hosts = format!(
+        "127.0.0.1 localhost\n::1 localhost\n{} {name}\n",
+        address.address
+    );
     let texts = [
         ("hosts", &*hosts),
         ("hostname", &*format!("{name}\n")),

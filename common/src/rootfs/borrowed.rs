@@ -17,11 +17,9 @@ const BORROWED: [&str; 5] = ["usr", "bin", "sbin", "nix/store", "gnu/store"];
 /// What programs read in /etc and what holds no secret: the loader's list, Debian's links to one of several
 /// editors, certificates, settings. Names of the user database, keys and passwords are not among them.
 #[rustfmt::skip]
-const BORROWED_ETC: [&str; 22] = [
-    "alternatives", "bash.bashrc", "ca-certificates", "crypto-policies", "fonts", "inputrc",
-    "ld.so.cache", "localtime", "magic", "man_db.conf", "manpath.config", "mime.types", "nsswitch.conf",
-    "os-release", "pki/ca-trust", "pki/tls/certs", "profile", "protocols", "services", "ssl/certs",
-    "ssl/openssl.cnf", "terminfo",
+const BORROWED_ETC: [&str; 13] = [
+    "alternatives", "crypto-policies", "fonts", "ld.so.cache", "localtime", "man_db.conf", "manpath.config",
+    "pki/ca-trust", "pki/tls/certs", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo",
 ];
 
 /// Files of the borrowed root's /etc.
