@@ -19,7 +19,7 @@ PEERS = {  # in the form in which they leave least behind
              '--dev /dev --tmpfs /tmp --'}
 # Those of the short form are marked.
 CASES = '''+1:root:-:- 1:user:-:- 2:root:-:- +2:user:-:- +3:root:-:- 3:user:-:- 4:root:-:borrowed 4:root:-:busybox
-    +4:user:-:borrowed 4:user:-:busybox +5:root:host:borrowed 5:root:host:busybox 5:root:private:borrowed
+    +4:user:-:borrowed 4:user:-:busybox +5:root:host:borrowed 5:root:host:busybox 5:root:host:auto 5:root:private:borrowed
     +5:user:private:borrowed 5:user:private:busybox
     unshare:root:-:- unshare:user:-:- bwrap:root:-:busybox bwrap:user:-:busybox'''.split()
 # What the container sees of itself: facts that do not change from run to run. Then it waits.
@@ -369,7 +369,8 @@ class Case:
         self.words, self.name, self.peer, self.user = words, STAGES.get(number, number), number in PEERS, caller == 'user'
         self.argv = PEERS[number].replace('ROOT', f'/tmp/{caller}').split() if self.peer else [f'/mnt/{self.name}']
         if not self.peer:
-            self.argv += ['--net', net] * (net != '-') + ['--rootfs', f'/tmp/{caller}'] * (root == 'busybox') + ['--']
+            self.argv += ['--net', net] * (net != '-') + ['--rootfs', f'/tmp/{caller}'] * (root in ('busybox', 'auto'))
+            self.argv += ['--map', 'auto', '--overlay'] * (root == 'auto') + ['--']
         self.argv += ['sh', '-c', FACTS, 'sh', number]
 
     def usual(self):

@@ -59,7 +59,11 @@ impl Bind {
     /// If there is no such file or directory.
     pub(super) fn open(&self) -> Result<Opened> {
         let host = fs::canonicalize(&self.host);
-        let host = host.map_err(failed(format!("realpath({:?})", self.host)))?;
+        let host = host.map_err(failed(format!("realpath({:?})", self.host)));
+        // With --map auto, started by root.
+        let other =
+            "outside, the container's root is an ordinary user, who cannot enter a directory above";
+        let host = host.map_err(|error| error.hint_on(Errno::EACCES, other))?;
         let tree = Tree::open(&host)?;
         tree.restrict(self.read_only)?;
         let inside = self.inside.clone();

@@ -31,8 +31,13 @@ pub struct Options {
     /// Keep what is written in memory
     #[arg(long, conflicts_with = "bare")]
     overlay: bool,
-    /// Show a part of the host: HOST[:INSIDE][:ro]
-    #[arg(long, value_name = "HOST", value_parser = binds::parse, conflicts_with = "bare")]
+    #[arg(
+        long,
+        value_name = "HOST",
+        value_parser = binds::parse,
+        conflicts_with = "bare",
+        help = "Show a part of the host: HOST[:INSIDE][:ro]"
+    )]
     bind: Vec<Bind>,
     /// PID 1 reaps orphans, the command is PID 2
     #[arg(long, conflicts_with = "bare")]

@@ -136,7 +136,7 @@ fn find_default() -> Result<Option<PathBuf>> {
 fn must_be_private(path: &Path) -> Result<()> {
     for directory in path.ancestors().skip(1) {
         let found = fs::metadata(directory).map_err(failed(format!("stat({directory:?})")))?;
-        if found.mode() & 0o011 == 0 {
+        if found.uid() == 0 && found.mode() & 0o011 == 0 {
             return Ok(());
         }
     }
