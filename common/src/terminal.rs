@@ -175,13 +175,16 @@ impl Relay {
                 }
                 continue;
             }
+            let is_typed = other && self.socket.is_none();
+            // Before the command's first output, after which the reader types.
+            if other && !is_typed {
+                self.receive()?;
+            }
             if printed {
                 self.push();
                 self.show();
             }
-            if other && self.socket.is_some() {
-                self.receive()?;
-            } else if other && let Some(signal) = self.type_in() {
+            if is_typed && let Some(signal) = self.type_in() {
                 return Ok((signal, true));
             }
         }
