@@ -112,8 +112,8 @@ results() { # for root or user: prints each result, and collects them for the ta
         name=stage$stage result=works
         case $stage in [45]*) set -- ${rootfs:+--rootfs "$rootfs"} true ;; *) set -- true ;; esac
         if [ "$who $name" = 'user stage1-uts' ]; then
-            result='no: takes root'
-        elif [ -z "$bin" ]; then
+            result='no: needs root'
+        elif [ ! -x "$bin/$name" ]; then
             result='untried: not built (cargo build)'
         elif ! try $as true; then
             result='untried: root cannot become user 65533'

@@ -18,7 +18,7 @@ seed=${2:-$$}
 stage=${STAGE_BIN_DIR:-$(dirname -- "$0")/../target/debug}/stage5-net
 [ -x "$stage" ] || { echo "stress.sh: no $stage: cargo build, or set STAGE_BIN_DIR" >&2; exit 1; }
 if [ "${STRESS_HOST-}" != "$PPID" ]; then
-    [ "$(id -u)" = 0 ] || { echo 'stress.sh: --net host takes root' >&2; exit 1; }
+    [ "$(id -u)" = 0 ] || { echo 'stress.sh: --net host needs root' >&2; exit 1; }
     # The shell that is PID 1 there reaps what is orphaned, as an init does.
     exec unshare --net --pid --fork --mount-proc sh -c 'STRESS_HOST=$$ "$@"; exit $?' sh "$0" "$runs" "$seed"
 fi

@@ -98,7 +98,7 @@ filter() { # CALL, FLAGS (0: always), ERRNO
 
 healthy='says_not "^(PROBLEM|untried)" && says "ok +root: packets pass" && stages wwwww nwwww'
 try 'nothing is wrong' : 0 "$healthy"
-try 'nothing is wrong: an ordinary user calls' : 0 'says "^untried  packet filter" && stages uuuuu nwwww && says "untried: run this with sudo  no: takes root"' \
+try 'nothing is wrong: an ordinary user calls' : 0 'says "^untried  packet filter" && stages uuuuu nwwww && says "untried: run this with sudo  no: needs root"' \
     'under=(setpriv --reuid=65520 --regid=65520 --clear-groups)'
 
 for kind in user pid net; do

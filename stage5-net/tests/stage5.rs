@@ -435,7 +435,7 @@ fn the_picture_is_for_a_shell_at_a_terminal() {
         let mut terminal = support::at_a_terminal(&run, &[]);
         let picture = terminal.exp_string("\n-> ").unwrap();
         let last = "-- veth0 172.20.1.3 --|-- veth1 172.20.1.4\r\n";
-        has(&picture, &[last, "without its walls"]);
+        has(&picture, &[last, "with all capabilities"]);
         let widths = picture
             .lines()
             .filter(|line| line.starts_with(' '))

@@ -39,7 +39,7 @@ impl Network<'_> {
             "  {title:<width$}| container, process {process}\n  \
              {left}|-- {INSIDE}{inside}\n  \
              The host, from another terminal:\n    {look}\n  \
-             The container, but without its walls:\n    {container}{note}"
+             The container, but with all capabilities:\n    {container}{note}"
         ));
         Ok(())
     }
