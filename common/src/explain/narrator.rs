@@ -176,7 +176,7 @@ impl Narrator {
             }
         }
         let place = format!("step {}, {}", self.step, self.heading);
-        let keys = "Enter = do it; before it n = next heading, c = continue, q = quit";
+        let keys = "Enter = do it; with Enter: n = next heading, c = continue, q = quit";
         loop {
             self.line(&format!("    {place}: {keys}"));
             let mut key = [0; 80];
