@@ -1119,7 +1119,7 @@ fn the_explanation_is_short() {
         STAGE,
         &callers(),
         &[&[], &rootfs, &["--net", "private"]],
-        72,
+        70,
         &commands,
     );
 }

@@ -123,7 +123,6 @@ impl Options {
         if self.bare {
             return Ok(());
         }
-        heading("what namespaces leave open");
         if let Root::Directory { .. } = root {
             own_dev(path)?;
         }
