@@ -26,7 +26,11 @@ pub(crate) fn write(path: &Path, which: Open, text: &str) -> Result<()> {
     flags.set(OFlag::O_CREAT | OFlag::O_EXCL, which == Open::New);
     let mode = Mode::from_bits_truncate(0o644);
     let opens = format_args!("openat(AT_FDCWD, {path:?}, {names})");
-    let open = || with_mode(|| open(path, flags, mode));
+    let open = || open(path, flags, mode);
+    let open = || match which {
+        Open::New => with_mode(open),
+        Open::Existing => open(),
+    };
     let file = call(opens, open).map_err(hints::no_owner)?;
     if text.is_empty() {
         return Ok(());
