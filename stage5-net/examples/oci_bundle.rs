@@ -8,6 +8,7 @@
 
 use clap::Parser;
 use common::beyond::MASKED_SYS;
+use common::beyond::limits::{self, PERIOD};
 use common::confine::{self, First, MASKED, READ_ONLY, Rule};
 use common::namespaces::{NEWNET, NEWNS, NEWPID, NEWUSER, NEWUTS, kinds};
 use common::{Command, idmap, network, rootfs, uts};
@@ -30,6 +31,8 @@ struct Args {
     network: network::Options,
     #[command(flatten)]
     confine: confine::Options,
+    #[command(flatten)]
+    limits: limits::Options,
     /// Write it for `unshare -Urnm`, in which an ordinary user is root
     #[arg(long)]
     unshared: bool,
@@ -74,6 +77,7 @@ fn write(args: &Args) -> Result<(), Box<dyn Error>> {
             "maskedPaths": masked.collect::<Vec<_>>(),
             "readonlyPaths": READ_ONLY.map(|name| format!("/proc/{name}")),
             "seccomp": seccomp(&args.confine),
+            "resources": resources(&args.limits),
         },
     });
     // Options beyond the talk that change the container change `config` here: limits (linux.resources), bind
@@ -143,6 +147,28 @@ fn namespaces(args: &Args) -> Vec<Value> {
 /// The caller is root inside.
 fn map(outside: u32) -> Value {
     json!({ "containerID": 0, "hostID": outside, "size": 1 })
+}
+
+/// What the container may use. `swap` is the sum of memory and swap, so there is none.
+fn resources(limits: &limits::Options) -> Value {
+    let mut all = json!({});
+    if let Some(memory) = &limits.memory {
+        let number = memory.trim_end_matches(['K', 'M', 'G']);
+        let unit = ["", "K", "M", "G"]
+            .iter()
+            .position(|unit| memory[number.len()..] == **unit);
+        let bytes = number.parse::<u64>().unwrap_or(0) << (10 * unit.unwrap_or(0));
+        all["memory"] = json!({ "limit": bytes, "swap": bytes });
+    }
+    if let Some(pids) = limits.pids {
+        all["pids"] = json!({ "limit": pids });
+    }
+    if let Some(cpus) = limits.cpus {
+        let microseconds = |number: f64| format!("{number:.0}").parse::<u64>().unwrap_or(0);
+        let (quota, period) = (microseconds(cpus * PERIOD), microseconds(PERIOD));
+        all["cpu"] = json!({ "quota": quota, "period": period });
+    }
+    all
 }
 
 /// The filter of system calls.

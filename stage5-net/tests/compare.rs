@@ -532,7 +532,8 @@ fn the_bundle() {
     write
         .arg("--rootfs")
         .arg(busybox())
-        .args(["--hostname", "ounce", "--cap-add", "SYS_ADMIN"]);
+        .args(["--hostname", "ounce", "--cap-add", "SYS_ADMIN"])
+        .args(["--memory", "64M", "--pids", "32", "--cpus", "0.5"]);
     let written = write.arg(&bundle).args(["echo", "x"]).output().unwrap();
     assert!(written.status.success(), "{written:?}");
     let mut validate = Command::new("jsonschema");
@@ -556,6 +557,8 @@ fn the_bundle() {
         bounding.len() == 15 && bounding.contains(&"CAP_SYS_ADMIN".into()),
         "{bounding:?}"
     );
+    let limits = r#"{"cpu":{"period":100000,"quota":50000},"memory":{"limit":67108864,"swap":67108864},"pids":{"limit":32}}"#;
+    assert_eq!(config["linux"]["resources"].to_string(), limits);
     let calls = config["linux"]["seccomp"]["syscalls"].as_array().unwrap();
     assert!(
         calls.iter().all(|call| call["names"] != "unshare"),

@@ -24,7 +24,7 @@ use nix::{errno::Errno, sched::unshare, unistd::Pid};
 use std::path::PathBuf;
 
 /// The period of `cpu.max` in microseconds: the kernel's default.
-const PERIOD: f64 = 100_000.0;
+pub const PERIOD: f64 = 100_000.0;
 
 /// What the container may use.
 #[derive(Clone, Debug, clap::Args)]
@@ -32,14 +32,14 @@ const PERIOD: f64 = 100_000.0;
 pub struct Options {
     /// Limit the memory, such as 64M
     #[arg(long, value_name = "BYTES", value_parser = bytes, conflicts_with = "bare")]
-    memory: Option<String>,
+    pub memory: Option<String>,
     /// Limit the number of processes
     #[arg(long, value_name = "NUMBER", conflicts_with = "bare",
           value_parser = clap::value_parser!(u32).range(1..))]
-    pids: Option<u32>,
+    pub pids: Option<u32>,
     /// Limit the processors, such as 0.5
     #[arg(long, value_name = "NUMBER", value_parser = processors, conflicts_with = "bare")]
-    cpus: Option<f64>,
+    pub cpus: Option<f64>,
 }
 
 /// As the kernel reads it.
