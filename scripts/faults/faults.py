@@ -19,8 +19,8 @@ PEERS = {  # in the form in which they leave least behind
              '--dev /dev --tmpfs /tmp --'}
 # Those of the short form are marked.
 CASES = '''+1:root:-:- 1:user:-:- 2:root:-:- +2:user:-:- +3:root:-:- 3:user:-:- 4:root:-:borrowed 4:root:-:busybox
-    +4:user:-:borrowed 4:user:-:busybox +5:root:host:borrowed 5:root:host:busybox 5:root:host:auto 5:root:private:borrowed
-    +5:user:private:borrowed 5:user:private:busybox
+    +4:user:-:borrowed 4:user:-:busybox 5:root:host:borrowed +5:root:host:busybox 5:root:host:auto 5:root:private:borrowed
+    5:user:private:borrowed +5:user:private:busybox
     unshare:root:-:- unshare:user:-:- bwrap:root:-:busybox bwrap:user:-:busybox'''.split()
 # What the container sees of itself: facts that do not change from run to run. Then it waits.
 FACTS = r'''exec 2>&1
