@@ -4,11 +4,11 @@
 
 use crate::error::failed;
 use crate::explain::call;
-use crate::{Error, Result, sys};
+use crate::{Result, sys};
 use nix::errno::Errno;
 use nix::sys::prctl::{set_dumpable, set_no_new_privs};
 use nix::unistd::geteuid;
-use std::{fmt, fs};
+use std::fmt;
 
 /// The names of capabilities, by their numbers: `linux/capability.h`.
 #[rustfmt::skip]
@@ -78,15 +78,15 @@ impl fmt::Display for Capabilities {
 /// Removes all capabilities but `kept` from the bounding set, so that no program inside can get them
 /// back.
 pub(crate) fn limit_bounding_set(kept: Capabilities) -> Result<()> {
-    // The kernel may know more capabilities than there are names here, or fewer.
-    let path = "/proc/sys/kernel/cap_last_cap";
-    let text = fs::read_to_string(path).map_err(failed(format!("read({path:?})")))?;
-    let last = text.trim().parse::<u32>();
-    let last = last.map_err(|_| Error::new(format!("read({path:?})"), Errno::EINVAL))?;
-    for number in (0..=last.min(63)).filter(|number| kept.0 >> number & 1 == 0) {
+    // The kernel may know more capabilities than there are names here, or fewer. The file cap_last_cap would not
+    // do: here /proc is the container's, and its root can have led another file there.
+    for number in (0..64).filter(|number| kept.0 >> number & 1 == 0) {
         let name = NAMES.get(number as usize).copied().unwrap_or("?");
         let text = format_args!("prctl(PR_CAPBSET_DROP, CAP_{name})");
-        call(text, || sys::drop_from_bounding_set(number))?;
+        match call(text, || sys::drop_from_bounding_set(number)) {
+            Err(error) if error.errno() == Some(Errno::EINVAL) => break, // it does not exist
+            dropped => dropped?,
+        }
     }
     Ok(())
 }

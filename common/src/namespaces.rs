@@ -3,6 +3,7 @@
 use crate::{Error, Result, error::failed, sys};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl::set_dumpable;
 use nix::unistd::Pid;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::{fmt, fs};
@@ -71,6 +72,11 @@ pub(crate) fn number_in_proc(pid: Pid) -> Result<Pid> {
     }
 }
 
+/// The calling process's memory and descriptors are closed to others, until execve(2).
+pub(crate) fn close_memory() -> Result<()> {
+    set_dumpable(false).map_err(failed("prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE)"))
+}
+
 /// A way into the namespaces of a running process: setns(2), since Linux 5.8 with a pidfd.
 ///
 /// A pid can be another process by the time it is used. A pidfd stands for the process that had the number when
@@ -78,8 +84,10 @@ pub(crate) fn number_in_proc(pid: Pid) -> Result<Pid> {
 pub struct Entrance(OwnedFd);
 
 impl Entrance {
-    /// pidfd_open(2).
+    /// pidfd_open(2). From here to execve(2) processes inside cannot look into the calling process, which has
+    /// descriptors and variables of the host (CVE-2016-9962).
     pub fn of(pid: Pid) -> Result<Self> {
+        close_memory()?;
         let opened = sys::pidfd_open(pid).map_err(failed(format!("pidfd_open({pid}, 0)")));
         opened.map(Self)
     }

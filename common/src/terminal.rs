@@ -12,8 +12,9 @@
 
 use crate::error::failed;
 use crate::explain::{Returned, call, heading, step};
-use crate::files::{self, Open};
-use crate::{Result, mount, sys};
+use crate::files::{self, Open, kind};
+use crate::mount::Tree;
+use crate::{Result, sys};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -115,8 +116,12 @@ fn open_own(socket: &OwnedFd) -> Result<()> {
     sys::copy_window_size(sys::standard(0), &master);
     let send = || sys::send_descriptor(socket, &master);
     call("sendmsg(terminal)", send)?;
-    files::write(Path::new("/dev/console"), Open::New, "")?;
-    mount::rbind(Path::new(&path), Path::new("/dev/console"))?;
+    // A process that joins a container finds the first one's, or whatever root inside has put there.
+    let console = Path::new("/dev/console");
+    if kind(console)?.is_none() {
+        files::write(console, Open::New, "")?;
+        Tree::open(Path::new(&path))?.attach(console)?;
+    }
     dup2_stdin(&slave).map_err(failed("dup2(terminal, 0)"))?;
     dup2_stdout(&slave).map_err(failed("dup2(terminal, 1)"))?;
     if isatty(sys::standard(2)) == Ok(true) {

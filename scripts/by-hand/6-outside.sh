@@ -42,6 +42,8 @@ nft add rule ip outside post ip saddr "$container" oifname != br0 masquerade
 # A neighbour of the host with a route to 172.20.1.0/24 must not get in.
 nft add chain ip outside forw '{ type filter hook forward priority 1000; }'
 nft add rule ip outside forw oifname br0 iifname != br0 ct state new drop
+# Nor through the host to its other networks, if the host did not forward before.
+[ "$before" = 1 ] || nft add rule ip outside forw iifname "$uplink" oifname != br0 ct state new 'ct status & dnat == 0' drop
 # Inside: the way to all other addresses.
 nsenter -t "$1" -n ip route add default via 172.20.1.2
 

@@ -40,7 +40,7 @@ fn host(args: &Args) -> Result<Exit> {
     container.enter(NEWUSER | NEWPID)?;
     let child = process::clone(CloneFlags::empty(), || {
         container.enter(NEWUTS | NEWNS | NEWNET | NEWIPC | NEWCGROUP)?;
-        process::become_root(&args.idmap)?; // --map auto
+        process::become_joined_root(&args.idmap)?; // --map auto
         terminal.enter()?;
         args.confine.drop_privileges()?;
         args.command.exec()

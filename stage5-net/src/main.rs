@@ -86,8 +86,9 @@ fn container(
     mount::chdir("/")?; //                                     cd /
     mount::tmpfs("/tmp")?; //                                  mount -t tmpfs tmpfs /tmp
     rootfs::write("/tmp/leopard.txt", "leopard\n")?; //        echo leopard > /tmp/leopard.txt
-    args.beyond.mounts(&args.confine, net, host_files)?; // /sys, /etc/hosts, --bind
+    args.beyond.mounts(&args.confine, net, &host_files)?; // /sys, /etc/hosts
     old_root.detach()?; //                                     umount -l /.old_root
+    host_files.attach()?; //                                   mount --rbind DIR /DIR (--bind)
 
     let inside = net.inside()?;
     inside.set_up(&inside.link("lo")?)?; //                ip link set dev lo up

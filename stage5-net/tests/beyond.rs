@@ -252,6 +252,42 @@ fn a_part_of_the_host_appears() {
     }
 }
 
+/// A link of the root does not lead to the host, nor over what protects it.
+#[test]
+fn a_bind_stays_in_the_root() {
+    for caller in callers() {
+        let directory = open_directory();
+        let root = directory.path().join("root");
+        copy_busybox(&root);
+        let owner = match caller {
+            Caller::User => format!("{USER}:{GROUP}"),
+            Caller::Root => "0:0".into(),
+        };
+        let mut chown = std::process::Command::new("chown");
+        assert!(
+            chown
+                .args(["-hR", &owner])
+                .arg(&root)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let link = root.join("link");
+        let run = Run::new(STAGE, caller).prepare("mount -t tmpfs -o mode=777 tmpfs /mnt");
+        let list = run.under(&["sh", "-c", "\"$@\"; ls -A /mnt", "sh"]);
+        let words = |inside| ["--rootfs", root.to_str().unwrap(), "--bind", inside, "true"];
+        std::os::unix::fs::symlink("/.old_root/mnt", &link).unwrap();
+        let output = list.output(&words("/etc/passwd:/link/a/b"));
+        assert_eq!(support::text(&output.stdout), "", "{caller:?}: {output:?}");
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("/proc/sys", &link).unwrap();
+        for inside in ["/usr:/link/kernel", "/usr:/link/"] {
+            let output = list.output(&words(inside));
+            assert!(!output.stderr.is_empty(), "{caller:?} {inside}: {output:?}");
+        }
+    }
+}
+
 #[test]
 fn an_init_reaps() {
     for caller in callers() {

@@ -375,6 +375,88 @@ fn a_second_command_has_the_same_walls() {
     }
 }
 
+/// Between joining and execve(2) it has the caller's environment and descriptors.
+#[test]
+fn a_second_command_shows_nothing_of_the_caller() {
+    let exec = std::path::Path::new(STAGE).with_file_name("examples/exec");
+    for caller in callers() {
+        let directory = support::open_directory();
+        let copy = directory.path().join("exec");
+        std::fs::copy(&exec, &copy).unwrap();
+        let exec = copy.display();
+        let script = format!(
+            r#"out=$(mktemp)
+            "$@" sh -c 'echo; until grep -sqa SPOTS= /proc/[0-9]*/environ; do :; done; echo seen' >$out & stage=$!
+            until [ -s $out ]; do sleep 0.02; done; pid=$(pgrep -P $stage | tail -n 1)
+            for round in $(seq 25); do SPOTS=leopard {exec} $pid -- true; done
+            kill -9 $pid; wait $stage; cat $out; rm $out"#
+        );
+        let run = Run::new(STAGE, caller).under(&["sh", "-c", &script, "sh"]);
+        assert_eq!(text(&run.output(&[]).stdout), "\n", "{caller:?}");
+    }
+}
+
+/// It would have root's id on the host, in a container whose programs are another user's.
+#[test]
+fn a_second_command_is_root_inside_only() {
+    if !travellers().contains(&Caller::Root) {
+        return;
+    }
+    let exec = std::path::Path::new(STAGE).with_file_name("examples/exec");
+    let said = script(
+        Caller::User,
+        "",
+        &format!(
+            r#""$@" sh -c 'echo; exec sleep 60' >/run/out & stage=$!
+            until [ -s /run/out ]; do sleep 0.02; done
+            {} $(pgrep -P $stage -x sleep) -- id 2>&1 | head -n 1; kill $stage; wait $stage || :"#,
+            exec.display()
+        ),
+    );
+    assert_eq!(said, "exec: the caller is not root inside\n");
+}
+
+/// Without PATH the current directory is not searched.
+#[test]
+fn nft_is_the_hosts() {
+    if !travellers().contains(&Caller::Root) {
+        return;
+    }
+    let said = script(
+        Caller::Root,
+        "",
+        r#"cd /run; printf '#!/bin/sh\n/bin/echo mine >/run/mine\n' >nft; chmod +x nft
+        env -i "$@" --nat /bin/echo yours; [ ! -e /run/mine ]"#,
+    );
+    assert_eq!(said, "yours\n");
+}
+
+/// A neighbour of the host does not get through it to its other networks, unless another program lets it in.
+#[test]
+fn the_host_is_no_router_for_its_neighbours() {
+    if !travellers().contains(&Caller::Root) {
+        return;
+    }
+    let said = script(
+        Caller::Root,
+        "",
+        r#"ip netns add other; ip link add other0 type veth peer name eth0 netns other
+        ip addr add 10.9.0.1/24 dev other0; ip link set other0 up
+        other() { ip netns exec other "$@"; }
+        other ip addr add 10.9.0.2/24 dev eth0; other ip link set eth0 up; other ip route add default via 10.9.0.1
+        echo 1 >/proc/sys/net/ipv4/conf/other0/forwarding
+        world ip route add 10.9.0.0/24 via 198.51.100.9
+        mkfifo /run/end; "$@" --nat sh -c 'echo; read -r x' </run/end >/run/out & exec 5>/run/end
+        until [ -s /run/out ]; do sleep 0.02; done
+        world ping -qc 1 -W 1 10.9.0.2 >/dev/null || echo closed
+        nft 'add table ip n; add chain ip n p { type nat hook prerouting priority dstnat; }
+             add rule ip n p ip daddr 198.51.100.9 icmp type echo-request dnat to 10.9.0.2'
+        world ping -qc 1 -W 20 198.51.100.9 | grep -c ' 0% packet loss'
+        exec 5>&-; wait; ip link del other0; ip netns del other"#,
+    );
+    assert_eq!(said, "closed\n1\n");
+}
+
 #[test]
 fn explains_what_happens() {
     let publish = ["--publish", "8080:80"];

@@ -7,6 +7,7 @@ use crate::files::{self, Open, kind, make_directory};
 use crate::mount::Tree;
 use crate::{Error, Result, mount};
 use nix::errno::Errno;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -36,7 +37,8 @@ pub(super) fn parse(text: &str) -> std::result::Result<Bind, String> {
         [host, inside] if !host.is_empty() => (host, Some(inside)),
         _ => return Err("it has the form HOST[:INSIDE][:ro]".into()),
     };
-    let inside = inside.map(PathBuf::from);
+    // A slash at the end would let the kernel follow a link there.
+    let inside = inside.map(|inside| PathBuf::from_iter(Path::new(inside).components()));
     let is_plain = |path: &PathBuf| {
         let up = |part| part == Component::ParentDir;
         path.has_root() && path.parent().is_some() && !path.components().any(up)
@@ -87,11 +89,29 @@ impl Opened {
         let option = if self.read_only { "-o ro " } else { "" };
         let shell = format_args!("mount --rbind {option}{host} {inside}");
         mount::step(shell, "a part of the host appears inside", || {
-            if kind(&self.inside)?.is_none() {
+            let found = kind(&self.inside)?;
+            self.must_not_be_in_proc()?;
+            if found.is_none() {
                 create(&self.inside, self.is_directory)?;
             }
             self.tree.attach(&self.inside)
         })
+    }
+}
+
+impl Opened {
+    /// A link of the root can lead there, and a mount there hides what protects the host, or shows what the
+    /// steps that follow take for the kernel's (CVE-2019-16884).
+    fn must_not_be_in_proc(&self) -> Result<()> {
+        let Some(parent) = self.inside.ancestors().skip(1).find(|path| path.exists()) else {
+            return Ok(());
+        };
+        let found = statfs(parent).map_err(failed(format!("statfs({parent:?})")))?;
+        if found.filesystem_type() != PROC_SUPER_MAGIC {
+            return Ok(());
+        }
+        let what = format!("--bind: {:?} is in /proc", self.inside);
+        Err(Error::input(what).hint("a link of the root may lead there: choose another place"))
     }
 }
 

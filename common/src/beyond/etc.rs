@@ -51,6 +51,7 @@ pub(super) fn mount(address: Cidr, resolv_conf: Option<&str>) -> Result<()> {
         // Unlike mount(2), it does not follow a link, which may lead to nothing.
         Tree::open(&from)?.attach(&to)?;
     }
-    let text = "umount2(\"/tmp\", MNT_DETACH)";
-    call(text, || umount2(temporary, MntFlags::MNT_DETACH))
+    let text = "umount2(\"/tmp\", MNT_DETACH|UMOUNT_NOFOLLOW)";
+    let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+    call(text, || umount2(temporary, flags))
 }

@@ -129,8 +129,13 @@ fn execute(words: &[&str], [input, output]: [&OwnedFd; 2], package: &str) -> Res
     let c_words = c_words.collect::<std::result::Result<Vec<_>, _>>();
     let c_words = c_words.map_err(failed("execvp(): a word with a NUL byte"))?;
     // An ordinary user's PATH may lack the directory of nft(8), which leaves a history in HOME.
-    let path = env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    sys::set_var("PATH".as_ref(), Some(path.as_ref()));
+    // An empty word of PATH would be the current directory, and every user's programs in /tmp, say.
+    let mut path = env::var_os("PATH").unwrap_or_default();
+    if !path.is_empty() {
+        path.push(":");
+    }
+    path.push("/usr/bin:/bin:/usr/sbin:/sbin");
+    sys::set_var("PATH".as_ref(), Some(&path));
     sys::set_var("HOME".as_ref(), Some("/dev/null".as_ref()));
     // pasta exits if it is ignored, as Rust's start-up does.
     sys::set_ignored(SIGPIPE, false).map_err(failed("signal(SIGPIPE, SIG_DFL)"))?;

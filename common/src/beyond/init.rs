@@ -23,6 +23,10 @@ pub(super) fn start() -> Result<()> {
         let (all, mut before) = (SigSet::all(), SigSet::empty());
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before))
             .map_err(failed("sigprocmask(SIG_SETMASK)"))?;
+        // Before the fork: the command may be faster than this process. execve(2) opens the command's own memory.
+        call("prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE)", || {
+            set_dumpable(false)
+        })?;
         let fork = || sys::clone(CloneFlags::empty());
         if let ForkResult::Parent { child } = call("fork()", fork)? {
             // With sigwaitinfo(2), /proc would not show them as blocked, and the stage would take them
@@ -31,9 +35,6 @@ pub(super) fn start() -> Result<()> {
             let signals = signals.map_err(failed("signalfd()"))?;
             // It keeps the terminal, and nothing else of the host's: no socket, and no way to its program file.
             sys::close_all_but(&signals);
-            call("prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE)", || {
-                set_dumpable(false)
-            })?;
             sys::exit(reap(child, &signals));
         }
         own_group();

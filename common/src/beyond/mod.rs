@@ -69,6 +69,19 @@ fn variable(text: &str) -> std::result::Result<(String, String), String> {
     }
 }
 
+impl HostFiles {
+    /// `--bind`: after the old root has gone, since links of the new root can lead there.
+    ///
+    /// # Errors
+    /// Those of the mounts.
+    pub fn attach(self) -> Result<()> {
+        if !self.binds.is_empty() {
+            heading("beyond the talk");
+        }
+        self.binds.iter().try_for_each(Opened::attach)
+    }
+}
+
 impl Options {
     /// Whether what the container writes is gone with it.
     pub fn is_overlay(&self) -> bool {
@@ -99,9 +112,8 @@ impl Options {
         })
     }
 
-    /// In the new root, with or without options: /sys, the files of /etc that a container has of its own,
-    /// and what `--bind` has opened. Needs the old root: the kernel mounts a new /sys only where
-    /// another one is visible.
+    /// In the new root, with or without options: /sys, and the files of /etc that a container has of its own.
+    /// Needs the old root: the kernel mounts a new /sys only where another one is visible.
     ///
     /// # Errors
     /// Those of the mounts.
@@ -109,7 +121,7 @@ impl Options {
         &self,
         confine: &confine::Options,
         net: &Network<'_>,
-        from: HostFiles,
+        from: &HostFiles,
     ) -> Result<()> {
         if confine.is_bare() {
             return Ok(());
@@ -119,8 +131,7 @@ impl Options {
         mount::step(shell, "what programs expect", || {
             sysfs::mount()?;
             etc::mount(net.container_addr, from.resolv_conf.as_deref())
-        })?;
-        from.binds.iter().try_for_each(Opened::attach)
+        })
     }
 
     /// `--env`, `--chdir` and `--init`: where the command starts, and under which process.

@@ -43,6 +43,8 @@ pub struct Outside<'a> {
     options: &'a Options,
     pasta: Option<Program>,
     nft: Option<Program>,
+    /// The link whose packets the host forwards only because of stages.
+    uplink: Option<String>,
     listeners: Vec<OwnedFd>,
     proxies: Vec<Helper>,
 }
@@ -69,6 +71,7 @@ impl Options {
             options: self,
             pasta,
             nft: None,
+            uplink: None,
             listeners,
             proxies: vec![],
         })
@@ -159,7 +162,8 @@ impl Outside<'_> {
             })
             .map_err(pasta_hint)?;
         }
-        net.forward(bridge, veth)
+        self.uplink = net.forward(bridge, veth)?;
+        Ok(())
     }
 
     /// `nft add rule ... masquerade`: packets that leave get the uplink's address.
@@ -177,13 +181,23 @@ impl Outside<'_> {
         let (table, bridge) = (format!("stage5-{}", net.number()), &bridge.name);
         let container = net.container_addr.address;
         let rule = format!("ip saddr {container} oifname != \"{bridge}\" masquerade");
-        // A neighbour of the host with a route to the subnet must not get in. And doctor.sh --nat sends to an
-        // address of documentation, to see whether packets get here, past the rules of others.
+        // A neighbour of the host with a route to the subnet must not get in, nor through the host to its other
+        // networks. What another program's dnat has let in may pass.
+        let uplink = self.uplink.as_ref().map(|uplink| {
+            format!(
+                "add rule ip {table} forw iifname \"{uplink}\" oifname != \"{bridge}\" \
+                 ct state new ct status & dnat == 0 drop; "
+            )
+        });
+        let uplink = uplink.unwrap_or_default();
+        // doctor.sh --nat sends to an address of documentation, to see whether packets get here, past the
+        // rules of others.
         let rules = format!(
             "add table ip {table} {{ flags owner; }}; \
              add chain ip {table} post {{ type nat hook postrouting priority srcnat; }}; \
              add rule ip {table} post {rule}; \
              add chain ip {table} forw {{ type filter hook forward priority 1000; }}; \
+             {uplink}\
              add rule ip {table} forw oifname \"{bridge}\" iifname != \"{bridge}\" ct state new drop; \
              add rule ip {table} forw iifname \"{bridge}\" ip daddr 192.0.2.1 \
              reject with icmp type prot-unreachable\n\

@@ -26,9 +26,11 @@ pub(super) fn is_used_by(veth: &Link) -> bool {
 impl Network<'_> {
     /// `sysctl net.ipv4.conf.LINK.forwarding=1`, for the bridge and the link of the host's default route.
     ///
+    /// Returns the name of that link if only stages forward what it receives.
+    ///
     /// # Errors
     /// If the host has no default route; those of writing to /proc/sys.
-    pub(crate) fn forward(&self, bridge: &Link, veth: &Link) -> Result<()> {
+    pub(crate) fn forward(&self, bridge: &Link, veth: &Link) -> Result<Option<String>> {
         let (links, routes) = (self.0.links()?, self.0.routes()?);
         // The kernel lists the one with the lowest metric first.
         let default = routes.iter().find(|route| route.cidr.prefix == 0);
@@ -50,7 +52,9 @@ impl Network<'_> {
         }
         self.0.request(&Request::set_alias(bridge, &note))?;
         set(&bridge.name, "1", "from the bridge to other links")?;
-        set(uplink, "1", "and back")
+        set(uplink, "1", "and back")?;
+        let is_noted = note.split(' ').skip(1).any(|name| name == uplink);
+        Ok(is_noted.then(|| uplink.clone()))
     }
 }
 

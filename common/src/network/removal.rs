@@ -17,7 +17,7 @@ pub(super) fn remove_links(name: &str) -> Result<()> {
         return Ok(());
     };
     heading("clean-up");
-    let _lock = lock::take()?;
+    let lock = lock::take();
     let socket = Socket::open()?;
     let links = socket.links()?;
     let find = |kind, wanted: &dyn Fn(&Link) -> bool| {
@@ -33,8 +33,10 @@ pub(super) fn remove_links(name: &str) -> Result<()> {
         links.any(|port| is_other_port(port, bridge) && forwarding::is_used_by(port))
     };
     if let Some(bridge) = bridge.filter(|bridge| !forwards(bridge)) {
+        // Even without the lock: any user can keep it.
         forwarding::restore(&socket, bridge)?;
     }
+    let _lock = lock?;
     let is_unused = |bridge: &&Link| !links.iter().any(|port| is_other_port(port, bridge));
     // The kernel itself removes a veth whose peer's namespace has gone.
     let delete = |request: &Request| accept(Errno::ENODEV, socket.request(request));

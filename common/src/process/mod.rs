@@ -30,7 +30,7 @@ use nix::sys::signal::Signal::SIGWINCH;
 use nix::sys::signal::Signal::{self, SIGCHLD, SIGCONT, SIGKILL};
 use nix::sys::signal::{SigSet, SigmaskHow, kill, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Gid, Pid, Uid, pipe2, read, setgroups};
+use nix::unistd::{ForkResult, Gid, Pid, Uid, geteuid, pipe2, read, setgroups};
 use nix::unistd::{setresgid, setresuid, write};
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
@@ -124,6 +124,17 @@ fn die_with_parent() -> Result<()> {
 /// With `--map auto`, in the child: its ids become those of root inside, and it leaves the groups of
 /// the host. With the other maps it has these ids already, and may not leave a group.
 pub fn become_root(options: &idmap::Options) -> Result<()> {
+    take_root_ids(options)?;
+    if !options.is_range() {
+        return Ok(());
+    }
+    // Other ids make a process not dumpable, so that it cannot read its own /proc files: prctl(2).
+    call("prctl(PR_SET_DUMPABLE, SUID_DUMP_USER)", || {
+        set_dumpable(true)
+    })
+}
+
+fn take_root_ids(options: &idmap::Options) -> Result<()> {
     if !options.is_range() {
         return Ok(());
     }
@@ -134,13 +145,22 @@ pub fn become_root(options: &idmap::Options) -> Result<()> {
         let (gid, uid) = (Gid::from_raw(0), Uid::from_raw(0));
         call("setresgid(0, 0, 0)", || setresgid(gid, gid, gid))?;
         call("setresuid(0, 0, 0)", || setresuid(uid, uid, uid))?;
-        // Other ids make a process not dumpable, so that it cannot read its own /proc files, and let it
-        // outlive its parent: prctl(2).
-        call("prctl(PR_SET_DUMPABLE, SUID_DUMP_USER)", || {
-            set_dumpable(true)
-        })?;
-        die_with_parent()
+        die_with_parent() // other ids let a process outlive its parent: prctl(2)
     })
+}
+
+/// The same, for a process that has joined a running container, whose processes see it.
+///
+/// # Errors
+/// If the caller is not root inside. The command would keep an id of the host that means something there; and a
+/// user has all capabilities over the processes of a container of this user's.
+pub fn become_joined_root(options: &idmap::Options) -> Result<()> {
+    take_root_ids(options)?;
+    if geteuid().is_root() {
+        return Ok(());
+    }
+    let hint = "the user who started the container enters it, with --map auto if it was started so";
+    Err(Error::input("the caller is not root inside").hint(hint))
 }
 
 impl Child {

@@ -77,6 +77,10 @@ pub(super) fn divide(own: &Path, controllers: &str) -> Result<(PathBuf, Janitor)
     sweep(own);
     let janitor = Janitor::start(Capabilities::DAC_OVERRIDE, remove)?; // the root has mode 0555
     let (path, stage) = (own.join(format!("{PREFIX}{}", getpid())), own.join(STAGE));
+    // Of a stage in another PID namespace, perhaps: the janitor must not end that one's container.
+    if path.exists() {
+        return Err(Error::new(format!("mkdir({path:?})"), Errno::EEXIST));
+    }
     janitor.remove_at_end(&path.to_string_lossy())?;
     let explained = |error: Error| match error.errno() {
         Some(Errno::ENOENT | Errno::EACCES | Errno::EOPNOTSUPP) => {
