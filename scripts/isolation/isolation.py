@@ -26,7 +26,7 @@ def prepare(tmp, uid):
     os.makedirs(f'{tmp}/{uid}/host')
     roots = [f'{tmp}/{uid}/root{number}' for number in range(len(LINKS) + 1)]
     for root, link in zip(roots, ['', *LINKS]):
-        shutil.copytree(f'{tmp}/root', root, symlinks=True)
+        subprocess.run(['cp', '-a', f'{tmp}/root', root], check=True)  # with hard links
         if link:
             name, target = link.split()
             os.rmdir(f'{root}/{name}')

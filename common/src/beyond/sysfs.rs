@@ -7,7 +7,7 @@ use crate::{Result, mount};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::sys::statfs::SYSFS_MAGIC;
-use std::path::Path;
+use std::{fs, path::Path};
 
 /// Parts of /sys that the OCI runtimes hide: the firmware's tables, and the processor's energy, from which
 /// other processes' secrets can be measured (CVE-2020-8694).
@@ -22,7 +22,7 @@ pub(super) fn mount() -> Result<()> {
     }
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     match mount::mount("sysfs", target, Some("sysfs"), flags, None) {
-        Err(error) if error.errno() == Some(Errno::EPERM) => return Ok(()),
+        Err(error) if error.errno() == Some(Errno::EPERM) && is_hidden() => return Ok(()),
         mounted => mounted?,
     }
     mount::enter(target, SYSFS_MAGIC)?;
@@ -33,4 +33,12 @@ pub(super) fn mount() -> Result<()> {
         }
     }
     mount::call_chdir("/")
+}
+
+/// Whether an outer container hides parts of /sys, or all of it. Then the kernel allows no new one.
+fn is_hidden() -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let mut masks = points.filter(|point| point.ends_with("/sys/firmware"));
+    masks.next().is_some() || !mounts.contains(" - sysfs ")
 }
