@@ -154,6 +154,7 @@ if [ "$(id -u)" = 0 ]; then
     step 'other kernels: the short form'
     join kernels.sh
     beside bench.sh scripts/bench.sh --quick
+    beside counts scripts/bench.sh --counts
 
     step 'each system call fails: the short form'
     scripts/faults.sh --short
@@ -167,7 +168,7 @@ if [ "$(id -u)" = 0 ]; then
 
     step 'measurements: that they work, and what can be counted'
     join bench.sh
-    scripts/bench.sh --counts
+    join counts
     cargo run --quiet --package stage5-net --example manuals "$tmp" >/dev/null
 else
     for left_out in doctor.sh replay.sh stress.sh scale.sh isolation.sh faults.sh battery.sh bench.sh kernels.sh; do
