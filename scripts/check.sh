@@ -154,7 +154,8 @@ if [ "$(id -u)" = 0 ]; then
     step 'other kernels: the short form'
     join kernels.sh
     beside bench.sh scripts/bench.sh --quick
-    beside counts scripts/bench.sh --counts
+    join battery.sh
+    beside battery env STAGE_BIN_DIR=target/debug scripts/battery.sh --short
 
     step 'each system call fails: the short form'
     scripts/faults.sh --short
@@ -163,12 +164,11 @@ if [ "$(id -u)" = 0 ]; then
     join doctor.sh
 
     step 'programs of a Debian root: the short form'
-    join battery.sh
-    STAGE_BIN_DIR=target/debug scripts/battery.sh --short >/dev/null
+    join battery
 
     step 'measurements: that they work, and what can be counted'
     join bench.sh
-    join counts
+    scripts/bench.sh --counts
     cargo run --quiet --package stage5-net --example manuals "$tmp" >/dev/null
 else
     for left_out in doctor.sh replay.sh stress.sh scale.sh isolation.sh faults.sh battery.sh bench.sh kernels.sh; do
