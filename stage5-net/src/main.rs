@@ -59,7 +59,6 @@ fn host(args: &Args) -> Result<Exit> {
     outside.masquerade(&net, &br0)?; //              nft add rule ... masquerade (--nat)
     net.unlock(); // the next container may use the bridge
     outside.publish(&net)?; //                       socat TCP-LISTEN:8080,fork ... (--publish)
-
     net.picture(&args.command, &args.idmap, &child)?; // for a shell at a terminal
     args.confine.supervisor()?;
     child.run_with(terminal) // at the end the janitor removes bridge and pair
