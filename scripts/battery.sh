@@ -63,7 +63,7 @@ apart() {
     return $status
 }
 export as_user='setpriv --reuid=65533 --regid=65532 --clear-groups --'
-# Runs "$@" on a host of its own, with an ordinary user who has a range of ids.
+# Runs "$@" on a separate host. Its ordinary user has a range of ids.
 on_a_host() {
     # shellcheck disable=SC2016 # for the inner shell
     apart --net --uts --ipc sh -euc '

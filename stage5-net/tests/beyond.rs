@@ -192,7 +192,7 @@ fn an_overlay_leaves_the_root_as_it_was() {
         }
         let message = run(caller, accounts.path(), "").failure(1, &["--overlay", "true"]);
         assert!(
-            message.contains("hint: it needs a root file system"),
+            message.contains("hint: scripts/rootfs.sh creates one"),
             "{message}"
         );
     }

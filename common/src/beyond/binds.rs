@@ -62,9 +62,7 @@ impl Bind {
     pub(super) fn open(&self) -> Result<Opened> {
         let host = fs::canonicalize(&self.host);
         let host = host.map_err(failed(format!("realpath({:?})", self.host)));
-        // With --map auto, started by root.
-        let other =
-            "outside, the container's root is an ordinary user, who cannot enter a directory above";
+        let other = "with --map auto, root inside is another user outside, and may not enter a directory of this path";
         let host = host.map_err(|error| error.hint_on(Errno::EACCES, other))?;
         let tree = Tree::open(&host)?;
         tree.restrict(self.read_only)?;
@@ -97,9 +95,7 @@ impl Opened {
             self.tree.attach(&self.inside)
         })
     }
-}
 
-impl Opened {
     /// A link of the root can lead there, and a mount there hides what protects the host, or shows what the
     /// steps that follow take for the kernel's (CVE-2019-16884).
     fn must_not_be_in_proc(&self) -> Result<()> {

@@ -30,7 +30,7 @@ impl Drop for Helper {
 }
 
 impl Helper {
-    /// Forks it. A session of its own keeps the keys of the caller's terminal away from it.
+    /// Forks it. It gets a new session, so that keys at the caller's terminal do not signal it.
     pub(super) fn fork(run: impl FnOnce() -> Result<Infallible>) -> Result<Self> {
         let stage = getpid();
         let fork = || sys::clone(CloneFlags::empty());

@@ -43,8 +43,8 @@ pub(super) fn start() -> Result<()> {
     })
 }
 
-/// A process group of its own, in the foreground of its terminal if the group before was: so a key reaches
-/// the command once.
+/// Moves into a new process group, which becomes the foreground process group if the old one was. A key then
+/// signals the command only, and not PID 1, which would pass the signal on.
 fn own_group() {
     let terminal = sys::standard(0);
     let is_foreground = tcgetpgrp(terminal) == Ok(getpgrp());

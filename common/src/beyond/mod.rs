@@ -112,7 +112,7 @@ impl Options {
         })
     }
 
-    /// In the new root, with or without options: /sys, and the files of /etc that a container has of its own.
+    /// Mounts /sys and some files of /etc in the new root, also without any option.
     /// Needs the old root: the kernel mounts a new /sys only where another one is visible.
     ///
     /// # Errors

@@ -13,8 +13,8 @@ use std::{fs, path::Path};
 /// other processes' secrets can be measured (CVE-2020-8694).
 pub const MASKED: [&str; 2] = ["firmware", "devices/virtual/powercap"];
 
-/// `mount -t sysfs -o ro sysfs /sys`. A root without that directory has none, nor has a container inside
-/// of another that hides a part of its own.
+/// `mount -t sysfs -o ro sysfs /sys`. A root without that directory gets none. In a container that hides
+/// parts of /sys, the kernel allows no new one.
 pub(super) fn mount() -> Result<()> {
     let target = Path::new("/sys");
     if !kind(target)?.is_some_and(|kind| kind.is_dir()) {

@@ -20,7 +20,7 @@ pub(super) fn is_ours(link: &Link) -> bool {
     link.group & !NUMBER == OURS
 }
 
-/// The number in a group of ours.
+/// The number N in the group of a stage's link.
 pub(super) fn number(group: u32) -> u32 {
     group & NUMBER
 }

@@ -125,13 +125,13 @@ fn die_with_parent() -> Result<()> {
 /// the host. With the other maps it has these ids already, and may not leave a group.
 pub fn become_root(options: &idmap::Options) -> Result<()> {
     take_root_ids(options)?;
-    if !options.is_range() {
-        return Ok(());
+    match options.is_range() {
+        // Other ids make a process not dumpable, so that it cannot read its own /proc files: prctl(2).
+        true => call("prctl(PR_SET_DUMPABLE, SUID_DUMP_USER)", || {
+            set_dumpable(true)
+        }),
+        false => Ok(()),
     }
-    // Other ids make a process not dumpable, so that it cannot read its own /proc files: prctl(2).
-    call("prctl(PR_SET_DUMPABLE, SUID_DUMP_USER)", || {
-        set_dumpable(true)
-    })
 }
 
 fn take_root_ids(options: &idmap::Options) -> Result<()> {

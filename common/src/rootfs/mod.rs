@@ -66,9 +66,9 @@ pub fn find(options: &Options, idmap: &idmap::Options, is_overlay: bool) -> Resu
     };
     let Some(path) = path else {
         if is_overlay {
-            let error =
-                Error::input("--overlay: the host's programs are read-only without it, too");
-            return Err(error.hint("it needs a root file system: scripts/rootfs.sh creates one"));
+            let error = Error::input("--overlay: there is no root file system");
+            return Err(error
+                .hint("scripts/rootfs.sh creates one; the host's programs are always read-only"));
         }
         return Ok(Root::Borrowed);
     };
