@@ -56,5 +56,5 @@ for user in root user; do
 done
 # The janitor deletes the bridge a moment after the last container.
 user=root as=''
-check 'stage 5' timeout 9 sh -c 'while ip link show br0; do sleep 0.1; done 2>/dev/null'
+check 'stage 5' timeout 60 sh -c 'while ip link show br0; do sleep 0.1; done 2>/dev/null'
 exit "$result"

@@ -295,6 +295,24 @@ fn killed_at_any_moment() {
     assert_eq!(said, "102\n");
 }
 
+/// The stage is killed as it starts to wait, before the command has asked to die with it. The proxy starts
+/// slowly, and must not keep the pipe open that tells the container's process of this end.
+#[test]
+fn killed_while_the_proxy_starts() {
+    if !travellers().contains(&Caller::Root) {
+        return;
+    }
+    let said = script(
+        Caller::Root,
+        "",
+        r#"strace -fqq -o /run/log -e trace=prctl,getppid,wait4,poll -e inject=wait4:signal=SIGKILL \
+            -e inject=prctl:delay_enter=1s:when=1 -e inject=getppid:delay_enter=3s \
+            "$1" --nat --publish 8080:80 sh -c 'echo the command runs'
+        echo "status: $?"; grep -c POLLHUP /run/log"#,
+    );
+    assert_eq!(said, "status: 137\n1\n");
+}
+
 #[test]
 fn pasta_ends_with_the_stage() {
     if !travellers().contains(&Caller::User) {

@@ -33,7 +33,7 @@ use std::{
 };
 
 /// How long a command may take until the next prompt.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 

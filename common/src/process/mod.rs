@@ -67,6 +67,8 @@ pub fn clone(flags: CloneFlags, container: impl FnOnce() -> Result<Infallible>) 
         Ok((ignored, started, start, cloned))
     })?;
     if let ForkResult::Parent { child: pid } = cloned {
+        // A later process, such as the proxy of --publish, must not keep it open when the stage is killed.
+        sys::close_in_child(&start);
         let mut shown = vec![];
         if explain::is_on() {
             let number = number_in_proc(pid)?.to_string();

@@ -949,7 +949,7 @@ impl Reader {
             .env("LEOPARD", &mark)
             .env("NO_COLOR", "1")
             .stdin(Stdio::inherit());
-        let terminal = rexpect::session::spawn_command(command, Some(60_000)).unwrap();
+        let terminal = rexpect::session::spawn_command(command, Some(300_000)).unwrap();
         let before = String::new();
         Self {
             terminal,
@@ -1225,7 +1225,7 @@ pub(crate) fn steps_at_the_terminal(program: &str, caller: Caller) {
     let run = Run::new(program, caller).under(&["sh", "-c", "echo spots | \"$@\"", "sh"]);
     let mut command = run.alone(&["--step", "--", "cat"]);
     command.env("NO_COLOR", "1").stdin(Stdio::inherit());
-    let mut terminal = rexpect::session::spawn_command(command, Some(60_000)).unwrap();
+    let mut terminal = rexpect::session::spawn_command(command, Some(300_000)).unwrap();
     terminal.exp_string(KEYS).unwrap();
     terminal.send_line("c").unwrap();
     terminal.exp_string("\nspots\r\n").unwrap();

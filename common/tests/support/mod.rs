@@ -182,7 +182,7 @@ impl Run {
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("timeout");
-        let host = "-k 5 60 unshare --uts --mount --net --pid --fork --mount-proc";
+        let host = "-k 5 300 unshare --uts --mount --net --pid --fork --mount-proc";
         command.args(host.split(' '));
         if !geteuid().is_root() {
             command.args(["--user", "--map-current-user", "--keep-caps"]);
@@ -524,7 +524,7 @@ pub(crate) fn at_a_terminal(run: &Run, arguments: &[&str]) -> PtySession {
         .env("PS1", "-> ")
         .env("NO_COLOR", "1")
         .stdin(Stdio::inherit());
-    rexpect::session::spawn_command(command, Some(60_000)).unwrap()
+    rexpect::session::spawn_command(command, Some(300_000)).unwrap()
 }
 
 /// Stop, resume and interrupt a job of the container's shell, on a terminal, as outside.
