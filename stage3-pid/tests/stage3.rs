@@ -102,6 +102,23 @@ fn passes_signals_on() {
     support::passes_signals_on(STAGE, &callers(), &[]);
 }
 
+/// While a shell forks it blocks all signals, and PID 1 loses what arrives then.
+#[test]
+fn ends_a_shell_that_forks_all_the_time() {
+    for caller in callers() {
+        let script = r#"for round in $(seq 30); do
+            : >/run/said
+            "$0" sh -c 'echo; while [ $((i += 1)) -lt 9999 ]; do /bin/true; done' >/run/said & stage=$!
+            until [ -s /run/said ]; do sleep 0.01; done
+            kill $stage; wait $stage; echo $?
+        done 2>/dev/null | uniq -c"#;
+        let stage = support::reachable(STAGE);
+        let words = ["-c", script, stage.to_str().unwrap()];
+        let run = Run::new("sh", caller).prepare("mount -t tmpfs -o mode=1777 tmpfs /run");
+        assert_eq!(run.stdout(&words).trim(), "30 143", "{caller:?}");
+    }
+}
+
 #[test]
 fn refuses_hostnames() {
     support::refuses_hostnames(STAGE, &callers());

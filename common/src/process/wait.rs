@@ -9,8 +9,9 @@ use crate::error::failed;
 use crate::namespaces::{NEWPID, number_in_proc};
 use crate::terminal::Relay;
 use crate::{Result, sys};
+use nix::libc;
 use nix::sys::prctl::set_dumpable;
-use nix::sys::signal::Signal::{self, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT};
+use nix::sys::signal::Signal::{self, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSEGV};
 use nix::sys::signal::Signal::{SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
 use nix::sys::signal::{SigSet, SigmaskHow, kill, raise, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -68,10 +69,11 @@ impl Child {
                 (signal, has_reached)
             };
             if FORWARDED.contains(&signal) {
+                let is_dropped = self.drops(signal); // asked before a handler can run
                 if !is_sent {
                     let _ = kill(self.pid, signal); // not yet reaped, so the pid is still its own
                 }
-                if self.drops(signal) {
+                if is_dropped {
                     emulated = Some(signal);
                     let _ = kill(self.pid, SIGKILL);
                 }
@@ -94,13 +96,26 @@ impl Child {
         }
         // If it cannot be read, the signal is left to the command.
         let number = number_in_proc(self.pid).map_or(0, Pid::as_raw);
-        let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
-        let has = |field: &str| {
-            let mask = status.lines().find_map(|line| line.strip_prefix(field));
-            let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-            mask.is_none_or(|mask| mask >> (signal as i32 - 1) & 1 == 1)
-        };
-        !has("SigIgn:") && !has("SigCgt:") && !has("SigBlk:")
+        let read = |file| fs::read_to_string(format!("/proc/{number}/{file}")).unwrap_or_default();
+        let waits = format!("{} ", libc::SYS_rt_sigtimedwait);
+        for _ in 0..1000 {
+            // While sigwaitinfo(2) waits for signals, SigBlk is without them. An init such as tini(1) waits so.
+            let is_waiting = read("syscall").starts_with(&waits);
+            let status = read("status");
+            let has = |field: &str, signal: Signal| {
+                let mask = status.lines().find_map(|line| line.strip_prefix(field));
+                let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+                mask.is_none_or(|mask| mask >> (signal as i32 - 1) & 1 == 1)
+            };
+            if is_waiting || has("SigIgn:", signal) || has("SigCgt:", signal) {
+                return false;
+            }
+            // A shell blocks all signals for the moment in which it forks: so look again.
+            if !has("SigBlk:", SIGSEGV) {
+                return !has("SigBlk:", signal);
+            }
+        }
+        false
     }
 }
 

@@ -425,26 +425,43 @@ pub(crate) fn passes_signals_on(program: &str, callers: &[Caller], options: &[&s
         let run = Run::new(program, caller);
         let send =
             |stage: &Child, signal| kill(Pid::from_raw(stage.id().cast_signed()), signal).unwrap();
-        for signal in [
+        // A shell in a loop of waits, with a handler; and an init, which waits for signals.
+        let shell = |name: &str, mark: &str| {
+            let script = format!(
+                "trap 'echo arrived; exit 5' {name}; sleep {mark} & while :; do wait; done"
+            );
+            ["sh".into(), "-c".into(), script]
+        };
+        let init = |name: &str, mark: &str| {
+            let script = format!(
+                "import os, signal, subprocess, time
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIG{name}])
+subprocess.Popen(['sleep', '{mark}'])
+signal.sigwait([signal.SIG{name}]); time.sleep(0.1)
+print('arrived', flush=True); os._exit(5)"
+            );
+            ["python3".into(), "-c".into(), script]
+        };
+        let signals = [
             Signal::SIGTERM,
             Signal::SIGINT,
             Signal::SIGHUP,
             Signal::SIGQUIT,
-        ] {
+        ];
+        let commands: [&dyn Fn(&str, &str) -> [String; 3]; 2] = [&shell, &init];
+        for (signal, command) in signals.iter().flat_map(|s| commands.map(|c| (*s, c))) {
             let name = signal.as_str().strip_prefix("SIG").unwrap();
             let mark = mark();
-            // A loop of waits: PID 1 of its namespace, and with a handler.
-            let handler = format!(
-                "trap 'echo arrived; exit 5' {name}; sleep {mark} & while :; do wait; done"
-            );
-            let words = [options, &["--", "sh", "-c", &handler]].concat();
+            let command = command(name, &mark);
+            let command = command.iter().map(String::as_str).collect::<Vec<_>>();
+            let words = [options, &["--"], &command].concat();
             let mut stage = run.alone(&words).stdout(Stdio::piped()).spawn().unwrap();
             within_a_minute(|| !running(&mark).is_empty());
             send(&stage, signal);
             assert_eq!(
                 stage.wait().unwrap().code(),
                 Some(5),
-                "{signal}, {caller:?}"
+                "{signal}, {command:?}, {caller:?}"
             );
             // The sleep in the background of stage 1 or 2 has lost its parent now, as without the
             // stage, and keeps the pipe open until it ends: so read one line, not all.
@@ -452,7 +469,7 @@ pub(crate) fn passes_signals_on(program: &str, callers: &[Caller], options: &[&s
             BufReader::new(stage.stdout.take().unwrap())
                 .read_line(&mut line)
                 .unwrap();
-            assert_eq!(line, "arrived\n", "{signal}, {caller:?}");
+            assert_eq!(line, "arrived\n", "{signal}, {command:?}, {caller:?}");
             for process in running(&mark) {
                 let _ = kill(process, Signal::SIGKILL);
             }
