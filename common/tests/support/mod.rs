@@ -426,34 +426,24 @@ pub(crate) fn passes_signals_on(program: &str, callers: &[Caller], options: &[&s
         let send =
             |stage: &Child, signal| kill(Pid::from_raw(stage.id().cast_signed()), signal).unwrap();
         // A shell in a loop of waits, with a handler; and an init, which waits for signals.
-        let shell = |name: &str, mark: &str| {
-            let script = format!(
-                "trap 'echo arrived; exit 5' {name}; sleep {mark} & while :; do wait; done"
-            );
-            ["sh".into(), "-c".into(), script]
-        };
-        let init = |name: &str, mark: &str| {
-            let script = format!(
-                "import os, signal, subprocess, time
-signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIG{name}])
-subprocess.Popen(['sleep', '{mark}'])
-signal.sigwait([signal.SIG{name}]); time.sleep(0.1)
-print('arrived', flush=True); os._exit(5)"
-            );
-            ["python3".into(), "-c".into(), script]
-        };
+        let shell = "trap 'echo arrived; exit 5' NAME; sleep MARK & while :; do wait; done";
+        let init = "import os, signal, subprocess, time
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGNAME])
+subprocess.Popen(['sleep', 'MARK'])
+signal.sigwait([signal.SIGNAME]); time.sleep(0.1)
+print('arrived', flush=True); os._exit(5)";
         let signals = [
             Signal::SIGTERM,
             Signal::SIGINT,
             Signal::SIGHUP,
             Signal::SIGQUIT,
         ];
-        let commands: [&dyn Fn(&str, &str) -> [String; 3]; 2] = [&shell, &init];
-        for (signal, command) in signals.iter().flat_map(|s| commands.map(|c| (*s, c))) {
-            let name = signal.as_str().strip_prefix("SIG").unwrap();
+        let commands = [("sh", shell), ("python3", init)];
+        for (signal, (program, script)) in signals.iter().flat_map(|s| commands.map(|c| (*s, c))) {
             let mark = mark();
-            let command = command(name, &mark);
-            let command = command.iter().map(String::as_str).collect::<Vec<_>>();
+            let name = signal.as_str().strip_prefix("SIG").unwrap();
+            let script = script.replace("NAME", name).replace("MARK", &mark);
+            let command = [program, "-c", &script];
             let words = [options, &["--"], &command].concat();
             let mut stage = run.alone(&words).stdout(Stdio::piped()).spawn().unwrap();
             within_a_minute(|| !running(&mark).is_empty());
