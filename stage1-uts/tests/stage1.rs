@@ -72,6 +72,15 @@ fn runs_its_command() {
     support::runs_its_command(STAGE, &root(), &[]);
 }
 
+/// Real-time signals have numbers, no names.
+#[test]
+fn ends_as_a_real_time_signal_ends_its_command() {
+    for caller in root() {
+        let words = ["-c", "\"$0\" sh -c 'kill -40 $$'; echo $?", STAGE];
+        assert_eq!(Run::new("sh", caller).stdout(&words), "168\n");
+    }
+}
+
 #[test]
 fn passes_signals_on() {
     support::passes_signals_on(STAGE, &root(), &[]);

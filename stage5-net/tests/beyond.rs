@@ -301,6 +301,7 @@ fn an_init_reaps() {
         let orphan = "(sh -c 'echo $$ >/tmp/pid' &); until [ -s /tmp/pid ]; do :; done
             while [ -e /proc/$(cat /tmp/pid) ]; do :; done";
         assert_eq!(status(orphan), Some(0));
+        assert_eq!(status("kill -40 $$"), Some(128 + 40)); // a real-time signal
         // Without an init this would not end: the kernel ignores SIGPIPE for process 1.
         let endless = run.clone().under(&["sh", "-c", "\"$@\" | head -n 1", "sh"]);
         let words = ["--init", "sh", "-c", "while :; do echo y; done"];

@@ -5,14 +5,14 @@
 
 use crate::error::failed;
 use crate::explain::{call, step};
-use crate::{Result, sys};
+use crate::{Result, process::shell_status, sys};
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::prctl::set_dumpable;
-use nix::sys::signal::Signal::{self, SIGCHLD};
-use nix::sys::signal::{SigSet, SigmaskHow, kill, sigprocmask};
+use nix::sys::signal::Signal::SIGCHLD;
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::WaitPidFlag;
 use nix::unistd::{ForkResult, Pid, getpgrp, getpid, setpgid, tcgetpgrp, tcsetpgrp};
 
 /// Forks: returns in the new process, which becomes the command. This process stays, and exits with
@@ -57,22 +57,16 @@ fn own_group() {
 /// Until the command ends. When PID 1 exits, the kernel kills all other processes.
 fn reap(command: Pid, signals: &SignalFd) -> u8 {
     loop {
-        match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, status)) if pid == command => {
-                return u8::try_from(status).unwrap_or(1);
-            }
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == command => {
-                return 128 + signal as u8;
-            }
-            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => continue,
+        match sys::waitpid(Pid::from_raw(-1), WaitPidFlag::WNOHANG) {
+            Ok(Some((pid, status))) if pid == command => return shell_status(status),
+            Ok(Some(_)) => continue,
             Err(Errno::ECHILD) => return 1,
             _ => {}
         }
         let arrived = signals.read_signal().ok().flatten();
-        let signal = arrived.and_then(|arrived| i32::try_from(arrived.ssi_signo).ok());
-        let signal = signal.and_then(|number| Signal::try_from(number).ok());
-        if let Some(signal) = signal.filter(|signal| *signal != SIGCHLD) {
-            let _ = kill(command, signal);
+        let number = arrived.map_or(0, |arrived| arrived.ssi_signo.cast_signed());
+        if number != SIGCHLD as i32 {
+            sys::kill(command, number);
         }
     }
 }

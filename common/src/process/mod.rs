@@ -14,6 +14,7 @@
 mod wait;
 
 pub use wait::Exit;
+pub(crate) use wait::shell_status;
 use wait::{FORWARDED, STOPS};
 
 use crate::error::failed;
@@ -29,11 +30,12 @@ use nix::sys::prctl::{set_dumpable, set_pdeathsig};
 use nix::sys::signal::Signal::SIGWINCH;
 use nix::sys::signal::Signal::{self, SIGCHLD, SIGCONT, SIGKILL};
 use nix::sys::signal::{SigSet, SigmaskHow, kill, sigprocmask};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::WaitPidFlag;
 use nix::unistd::{ForkResult, Gid, Pid, Uid, geteuid, pipe2, read, setgroups};
 use nix::unistd::{setresgid, setresuid, write};
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
 use std::sync::OnceLock;
 
 /// In the child: its end of the pipe whose other end the parent holds open.
@@ -222,20 +224,21 @@ impl Drop for Child {
         // the cause of the failure.
         if self.start.take().is_some() {
             let _ = kill(self.pid, SIGCONT); // it may be stopped
-            match retry(|| waitpid(self.pid, None)) {
-                Ok(WaitStatus::Exited(_, 1..)) => report::already_reported(),
-                Ok(WaitStatus::Signaled(_, signal, _)) => {
-                    report::warning(&format!("the child was killed by {signal}"));
+            let ended = retry(|| sys::waitpid(self.pid, WaitPidFlag::empty()));
+            if let Ok(Some((_, status))) = ended {
+                if status.signal().is_some() {
+                    report::warning(&format!("the child ended: {status}"));
+                }
+                if !status.success() {
                     report::already_reported();
                 }
-                _ => {}
             }
             explain::changed(&self.shown, &[]);
         }
         // After `run` there is no such child any more, and both calls fail without effect.
-        if waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
+        if let Ok(None) = sys::waitpid(self.pid, WaitPidFlag::WNOHANG) {
             let _ = kill(self.pid, SIGKILL);
-            let _ = retry(|| waitpid(self.pid, None));
+            let _ = retry(|| sys::waitpid(self.pid, WaitPidFlag::empty()));
         }
     }
 }

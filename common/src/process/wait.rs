@@ -13,10 +13,12 @@ use nix::libc;
 use nix::sys::prctl::set_dumpable;
 use nix::sys::signal::Signal::{self, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSEGV};
 use nix::sys::signal::Signal::{SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
-use nix::sys::signal::{SigSet, SigmaskHow, kill, raise, sigprocmask};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signal::{SigSet, kill, raise};
+use nix::sys::wait::WaitPidFlag;
 use nix::unistd::{Pid, getpgid, getpgrp, getpid, tcgetpgrp};
-use std::{fs, process::ExitCode};
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitCode, ExitStatus};
 
 /// The signals that the stage passes on to its command.
 pub(super) const FORWARDED: [Signal; 4] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
@@ -25,12 +27,7 @@ pub(super) const STOPS: [Signal; 3] = [SIGTSTP, SIGTTIN, SIGTTOU];
 
 /// How a container's command ended: what the stage's own end must show.
 #[derive(Clone, Copy, Debug)]
-pub enum Exit {
-    /// It exited with this status.
-    Status(u8),
-    /// A signal ended it.
-    Signal(Signal),
-}
+pub struct Exit(ExitStatus);
 
 impl Child {
     pub(super) fn wait_for_end(
@@ -42,21 +39,20 @@ impl Child {
         let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
         let text = format!("waitpid({}, WNOHANG|WUNTRACED)", self.pid);
         loop {
-            match waitpid(self.pid, Some(flags)).map_err(failed(&*text))? {
-                WaitStatus::Exited(_, status) => {
-                    return Ok(Exit::Status(u8::try_from(status).unwrap_or(1)));
+            let changed = sys::waitpid(self.pid, flags).map_err(failed(&*text))?;
+            if let Some((_, status)) = changed {
+                match status.stopped_signal() {
+                    None if status.signal().is_some() => {
+                        return Ok(Exit(emulated.unwrap_or(status)));
+                    }
+                    None => return Ok(Exit(status)),
+                    Some(signal) if relay.is_none() && (stopping || stops_the_job(signal)) => {
+                        stopping = false;
+                        let _ = raise(SIGSTOP);
+                        let _ = kill(self.pid, SIGCONT);
+                    }
+                    Some(_) => {}
                 }
-                WaitStatus::Signaled(_, signal, _) => {
-                    return Ok(Exit::Signal(emulated.unwrap_or(signal)));
-                }
-                WaitStatus::Stopped(_, signal)
-                    if relay.is_none() && (stopping || stops_the_job(signal)) =>
-                {
-                    stopping = false;
-                    let _ = raise(SIGSTOP);
-                    let _ = kill(self.pid, SIGCONT);
-                }
-                _ => {}
             }
             let (signal, is_sent) = if let Some(relay) = relay.as_mut() {
                 relay.until_signal(awaited)?
@@ -74,7 +70,7 @@ impl Child {
                     let _ = kill(self.pid, signal); // not yet reaped, so the pid is still its own
                 }
                 if is_dropped {
-                    emulated = Some(signal);
+                    emulated = Some(ExitStatus::from_raw(signal as i32));
                     let _ = kill(self.pid, SIGKILL);
                 }
             } else if STOPS.contains(&signal) && self.drops(signal) {
@@ -122,25 +118,29 @@ impl Child {
 /// Whether a stop of the child by `signal` must stop the stage. At a terminal a shell waits for its job
 /// to stop, and continues it with `fg`. SIGSTOP, which no key sends, counts only if the stage is such a
 /// job itself, in the foreground: elsewhere nobody would continue the stage.
-fn stops_the_job(signal: Signal) -> bool {
+fn stops_the_job(signal: i32) -> bool {
     let is_foreground_job =
         |terminal| getpgrp() == getpid() && tcgetpgrp(terminal) == Ok(getpgrp());
     let terminal = fs::File::open("/dev/tty");
-    terminal.is_ok_and(|terminal| signal != SIGSTOP || is_foreground_job(terminal))
+    terminal.is_ok_and(|terminal| signal != SIGSTOP as i32 || is_foreground_job(terminal))
 }
 
 impl Exit {
     /// Ends the stage as its command ended: with its status, or by its signal.
     pub fn pass_on(self) -> ExitCode {
-        match self {
-            Self::Status(status) => status.into(),
-            Self::Signal(signal) => {
-                let _ = set_dumpable(false); // the core file, if any, is the command's
-                let _ = sys::set_ignored(signal, false);
-                let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&SigSet::from(signal)), None);
-                let _ = raise(signal);
-                (128 + signal as u8).into() // for a signal that does not end a process
-            }
+        if let Some(signal) = self.0.signal() {
+            let _ = set_dumpable(false); // the core file, if any, is the command's
+            sys::end_by(signal);
         }
+        shell_status(self.0).into()
     }
+}
+
+/// As a shell has it in `$?`: the exit status, or 128 and the number of the signal.
+pub(crate) fn shell_status(status: ExitStatus) -> u8 {
+    let signal = || status.signal().map(|signal| 128 + signal);
+    let number = status.code().or_else(signal);
+    number
+        .and_then(|number| u8::try_from(number).ok())
+        .unwrap_or(1)
 }

@@ -2,16 +2,17 @@
 
 mod capabilities;
 mod mount;
+mod signals;
 
 pub(crate) use capabilities::{drop_from_bounding_set, permitted_capabilities};
 pub(crate) use capabilities::{raise_ambient, set_capabilities};
 pub(crate) use mount::{Attributes, mount_setattr, move_mount, open_tree};
+pub(crate) use signals::{Alarm, end_by, kill, set_ignored, wait_for_signal, waitpid};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::CloneFlags;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal};
-use nix::sys::signal::{sigaction, signal, sigprocmask};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use nix::unistd::{ForkResult, Pid};
 use std::ffi::OsStr;
@@ -19,7 +20,6 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
-use std::time::Duration;
 
 fn checked(returned: impl Into<libc::c_long>) -> nix::Result<()> {
     Errno::result(returned.into()).map(drop)
@@ -83,25 +83,6 @@ pub(crate) fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
     let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;
     // SAFETY: the kernel has just opened it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// sigwaitinfo(2): waits for one of these signals, which must be blocked. Returns also whether the
-/// kernel itself sent it, as for a key of the terminal.
-pub(crate) fn wait_for_signal(set: &SigSet) -> nix::Result<(Signal, bool)> {
-    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::uninit();
-    // SAFETY: both pointers are valid; the kernel fills `info` when it returns a signal.
-    let signal = Errno::result(unsafe { libc::sigwaitinfo(set.as_ref(), info.as_mut_ptr()) })?;
-    // SAFETY: filled, as the call succeeded.
-    let code = unsafe { info.assume_init() }.si_code;
-    Ok((Signal::try_from(signal)?, code == libc::SI_KERNEL))
-}
-
-/// signal(2) with SIG_DFL or SIG_IGN; returns whether the signal was ignored before.
-pub(crate) fn set_ignored(number: Signal, ignored: bool) -> nix::Result<bool> {
-    let (ignore, default) = (SigHandler::SigIgn, SigHandler::SigDfl);
-    // SAFETY: neither of the two runs code of ours.
-    let old = unsafe { signal(number, if ignored { ignore } else { default }) }?;
-    Ok(matches!(old, SigHandler::SigIgn))
 }
 
 /// Whether SIGPIPE was ignored, and which of the descriptors 0 to 2 were closed (a bit each), before
@@ -183,48 +164,6 @@ pub(crate) fn set_var(name: &OsStr, value: Option<&OsStr>) {
             None => std::env::remove_var(name),
         }
     }
-}
-
-/// SIGALRM at an interval, with a handler that does nothing: it interrupts a system call, signal(7).
-/// Dropped, the signal is as before.
-pub(crate) struct Alarm(SigAction, SigSet);
-
-impl Alarm {
-    pub(crate) fn every(interval: Duration) -> nix::Result<Self> {
-        extern "C" fn nothing(_: libc::c_int) {}
-        let handler = SigHandler::Handler(nothing);
-        let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
-        // SAFETY: the handler does nothing.
-        let old = unsafe { sigaction(Signal::SIGALRM, &action) }?;
-        let mut mask = SigSet::empty();
-        let unblocked = SigSet::from(Signal::SIGALRM);
-        sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&unblocked), Some(&mut mask))?;
-        set_timer(interval);
-        Ok(Self(old, mask))
-    }
-}
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        set_timer(Duration::ZERO);
-        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.1), None);
-        // SAFETY: it is what was set before.
-        let _ = unsafe { sigaction(Signal::SIGALRM, &self.0) };
-    }
-}
-
-fn set_timer(interval: Duration) {
-    let seconds = libc::time_t::try_from(interval.as_secs()).unwrap_or(1);
-    let value = libc::timeval {
-        tv_sec: seconds,
-        tv_usec: 0,
-    };
-    let timer = libc::itimerval {
-        it_interval: value,
-        it_value: value,
-    };
-    // SAFETY: the kernel reads the structure.
-    unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
 }
 
 /// seccomp(2): sets a filter for this process and its children. `EINVAL` for a program that the

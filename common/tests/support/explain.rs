@@ -1215,7 +1215,7 @@ pub(crate) fn says_that_the_child_was_killed(program: &str, caller: Caller, opti
     let lines = said.lines().filter(|line| line.starts_with("stage"));
     let lines = lines.collect::<Vec<_>>();
     assert!(
-        lines.len() == 1 && lines[0].ends_with(": the child was killed by SIGKILL"),
+        lines.len() == 1 && lines[0].ends_with(": the child ended: signal: 9 (SIGKILL)"),
         "{said}"
     );
 }

@@ -93,8 +93,8 @@ impl Options {
         names.join(" ")
     }
 
-    /// Prepares the stage's own group for groups below it. This happens before the clone: a janitor forked later
-    /// would inherit the pipe by whose end the child notices that the stage has ended.
+    /// Prepares the stage's own group for groups below it. This happens before the clone: a group that is divided
+    /// holds no process.
     ///
     /// # Errors
     /// If a limit cannot be set: the container never runs without it.
