@@ -12,7 +12,6 @@ use common::beyond::limits::{self, PERIOD};
 use common::confine::{self, First, MASKED, READ_ONLY, Rule};
 use common::namespaces::{NEWNET, NEWNS, NEWPID, NEWUSER, NEWUTS, kinds};
 use common::{Command, idmap, network, rootfs, uts};
-use nix::unistd::{getegid, geteuid};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::{IsTerminal, stdin, stdout};
@@ -54,12 +53,15 @@ fn main() -> ExitCode {
 
 fn write(args: &Args) -> Result<(), Box<dyn Error>> {
     let root = rootfs::find(&args.rootfs, &args.idmap, false)?;
-    let rootfs::Root::Directory { path: root, .. } = root else {
+    let rootfs::Root::Directory { path: root, tree } = root else {
         return Err("a bundle needs a root file system of its own".into());
     };
-    let (uid, gid) = match args.unshared {
-        true => (0, 0),
-        false => (geteuid().as_raw(), getegid().as_raw()),
+    if tree.is_some() {
+        return Err("--map auto: a bundle has no field for a root whose owners are mapped".into());
+    }
+    let [users, groups] = match args.unshared {
+        true => [vec![[0, 0, 1]], vec![[0, 0, 1]]],
+        false => args.idmap.lines()?,
     };
     let masked = MASKED.iter().map(|name| format!("/proc/{name}"));
     let masked = masked.chain(MASKED_SYS.iter().map(|name| format!("/sys/{name}")));
@@ -71,8 +73,8 @@ fn write(args: &Args) -> Result<(), Box<dyn Error>> {
         "mounts": mounts(),
         "linux": {
             "namespaces": namespaces(args), // unshare -uUpfmn, and -i and -C
-            "uidMappings": [map(uid)], // stage 2: unshare -r
-            "gidMappings": [map(gid)],
+            "uidMappings": map(&users), // stage 2: unshare -r
+            "gidMappings": map(&groups),
             "rootfsPropagation": "private", // stage 4: mount --make-rprivate /
             "maskedPaths": masked.collect::<Vec<_>>(),
             "readonlyPaths": READ_ONLY.map(|name| format!("/proc/{name}")),
@@ -80,9 +82,8 @@ fn write(args: &Args) -> Result<(), Box<dyn Error>> {
             "resources": resources(&args.limits),
         },
     });
-    // Options beyond the talk that change the container change `config` here: limits (linux.resources), bind
-    // mounts (mounts), ranges of ids (uidMappings, gidMappings), variables and the directory (process).
-    if uid == 0 {
+    // Only root can change the host's network.
+    if users[0][1] == 0 {
         config["hooks"] = hooks(&args.network);
     }
     fs::create_dir_all(&args.bundle)?;
@@ -144,9 +145,9 @@ fn namespaces(args: &Args) -> Vec<Value> {
     names.collect()
 }
 
-/// The caller is root inside.
-fn map(outside: u32) -> Value {
-    json!({ "containerID": 0, "hostID": outside, "size": 1 })
+fn map(lines: &[[u32; 3]]) -> Value {
+    let line = |[inside, outside, count]: &[u32; 3]| json!({ "containerID": inside, "hostID": outside, "size": count });
+    lines.iter().map(line).collect()
 }
 
 /// What the container may use. `swap` is the sum of memory and swap, so there is none.

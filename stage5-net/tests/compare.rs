@@ -5,14 +5,17 @@
 #[path = "../../common/tests/support/mod.rs"]
 mod support;
 
-use serde_json::Value;
+use nix::unistd::geteuid;
+use serde_json::{Value, json};
 use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::OnceLock,
 };
-use support::{Caller, Run, busybox, callers, lasting_directory, not_tried, open_directory, text};
+use support::{
+    Caller, Run, USER, busybox, callers, lasting_directory, not_tried, open_directory, text,
+};
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -584,5 +587,34 @@ fn the_bundle() {
             }
             assert!(output.stdout.is_empty(), "{output:?}");
         }
+    }
+}
+
+/// An ordinary user's range. As root the root's files would belong to nobody, and a bundle cannot change that.
+#[test]
+fn a_bundle_with_a_range() {
+    let range = "mount -t tmpfs -o mode=755 tmpfs /run; printf '65533:400000:65536\n' >/run/range
+        for name in subuid subgid; do mount --bind /run/range /etc/$name; done";
+    if !geteuid().is_root() {
+        return not_tried("a bundle with a range: it needs root, to change /etc/subuid");
+    }
+    for caller in callers() {
+        let script = r#"dir=$(mktemp -d); "$STAGE_BIN_DIR/examples/oci_bundle" --map auto --rootfs "$ROOTFS" "$dir" && cat "$dir/config.json"; rm -r "$dir""#;
+        let run = Run::new("sh", caller).prepare(range);
+        let mut command = run.command(&["-euc", script]);
+        command.env("STAGE_BIN_DIR", installed().join("bin"));
+        let output = command.env("ROOTFS", busybox()).output().unwrap();
+        if caller == Caller::Root {
+            let said = text(&output.stderr);
+            assert!(said.contains("oci_bundle: --map auto: "), "{output:?}");
+            continue;
+        }
+        let config = serde_json::from_str::<Value>(&text(&output.stdout)).unwrap();
+        let map = config["linux"]["uidMappings"].to_string();
+        let line = |inside, outside, size| json!({ "containerID": inside, "hostID": outside, "size": size });
+        assert_eq!(
+            map,
+            json!([line(0, USER, 1), line(1, 400_000, 65_536)]).to_string()
+        );
     }
 }

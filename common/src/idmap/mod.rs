@@ -52,6 +52,19 @@ impl Options {
         self.map == Map::Auto
     }
 
+    /// The lines of both maps, of users and of groups: id inside, id outside, how many. For other runtimes.
+    ///
+    /// # Errors
+    /// With `--map auto`, if the caller has no range.
+    pub fn lines(&self) -> Result<[Vec<[u32; 3]>; 2]> {
+        let outer = Outer::current();
+        if self.is_range() {
+            return Maps::find(outer).map(Maps::lines);
+        }
+        let (uid, gid) = (outer.0.as_raw(), outer.1.as_raw());
+        Ok([vec![[0, uid, 1]], vec![[0, gid, 1]]])
+    }
+
     /// With `--map auto` as root: a process whose user namespace has the container's map, for
     /// mount_setattr(2). For an ordinary user files have the right owners without it.
     pub(crate) fn holder(&self) -> Result<Option<Holder>> {

@@ -66,6 +66,10 @@ impl Maps {
         })
     }
 
+    pub(super) fn lines(self) -> [Vec<Line>; 2] {
+        [self.users, self.groups]
+    }
+
     /// The same ids, each as itself: for a user namespace between the host and the container.
     fn as_themselves(&self, outer: Outer) -> Self {
         let lines = |lines: &[Line], own: u32| {
