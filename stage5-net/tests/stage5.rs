@@ -160,7 +160,7 @@ fn addresses_that_cannot_be() {
                 "{special}"
             );
         }
-        for name in ",a-name-of-16-byte,a/b,a b,..,v%d,all,default".split(',') {
+        for name in ",a-name-of-16-byte,a/b,a b,a\"b,..,v%d,all,default".split(',') {
             assert!(
                 failure(&["--bridge", name]).contains("'--bridge <NAME>'"),
                 "{name}"

@@ -34,15 +34,18 @@ pub struct Options {
     pub(super) container_addr: Option<Cidr>,
 }
 
-/// A link's name: `dev_valid_name` of net/core/dev.c. `all` and `default` are names of sysctls.
+/// A link's name: `dev_valid_name` of net/core/dev.c. `all` and `default` are names of sysctls, and nft(8) cannot
+/// quote a quote.
 fn link_name(name: &str) -> std::result::Result<String, String> {
     let length = name.len();
-    let bad = |byte: u8| b"/:%".contains(&byte) || byte.is_ascii_whitespace();
+    let bad = |byte: u8| b"/:%\"".contains(&byte) || byte.is_ascii_whitespace();
     let problem = match name {
         "" | "." | ".." => "a link needs a name".into(),
         "all" | "default" => format!("{name} means every link in /proc/sys/net"),
         _ if length > 15 => format!("a link's name has at most 15 bytes, this one {length}"),
-        _ if name.bytes().any(bad) => "a link's name has no '/', ':', '%' or white space".into(),
+        _ if name.bytes().any(bad) => {
+            "a link's name has no '/', ':', '%', '\"' or white space".into()
+        }
         _ => return Ok(name.into()),
     };
     Err(problem)
