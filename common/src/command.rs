@@ -53,7 +53,7 @@ impl Command {
             // A descriptor of the host's directories would be a way out: CVE-2024-21626.
             let range = "close_range(3, 4294967295, CLOSE_RANGE_CLOEXEC)";
             call(range, sys::close_on_exec)?;
-            sys::restore_inherited().map_err(failed("signal(SIGPIPE)"))?;
+            sys::restore_inherited().map_err(failed("signal()"))?;
             let text = format_args!("execvpe({program:?}, {words:?}, /* {count} vars */)");
             last_call(text, || execvpe(&c_words[0], &c_words, &c_pairs))
                 .map_err(|error| hints::exec(error, program))

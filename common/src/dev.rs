@@ -2,7 +2,7 @@
 //!
 //! [pts(4)]: https://man7.org/linux/man-pages/man4/pts.4.html
 
-use crate::files::{self, Open, kind, link, make_directory};
+use crate::files::{self, kind, link, make_directory};
 use crate::{Result, mount};
 use nix::mount::MsFlags;
 use std::path::Path;
@@ -22,7 +22,7 @@ const LINKS: [(&str, &str); 5] = [
 pub(crate) fn fill(dev: &Path) -> Result<()> {
     for (from, to) in DEVICES.map(|name| (Path::new("/dev").join(name), dev.join(name))) {
         if kind(&from)?.is_some() {
-            files::write(&to, Open::New, "")?;
+            files::create(&to, "")?;
             mount::rbind_read_only(&from, &to)?;
         }
     }

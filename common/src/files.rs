@@ -7,34 +7,32 @@ use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use std::io::ErrorKind;
 use std::{fs, os::fd::OwnedFd, path::Path};
 
-/// Which file [`write()`] writes to.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Open {
-    /// One that exists.
-    Existing,
-    /// A new one.
-    New,
+/// `echo TEXT > PATH`, where the file exists: open(2), and one write(2).
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
+    let opens = format_args!("openat(AT_FDCWD, {path:?}, O_WRONLY|O_CLOEXEC)");
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    fill(
+        call(opens, || open(path, flags, Mode::empty()))?,
+        path,
+        text,
+    )
 }
 
-/// `echo TEXT > PATH`: open(2), and one write(2).
-pub(crate) fn write(path: &Path, which: Open, text: &str) -> Result<()> {
-    let names = match which {
-        Open::New => "O_WRONLY|O_CREAT|O_EXCL|O_CLOEXEC, 0644",
-        Open::Existing => "O_WRONLY|O_CLOEXEC",
-    };
-    let mut flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-    flags.set(OFlag::O_CREAT | OFlag::O_EXCL, which == Open::New);
-    let mode = Mode::from_bits_truncate(0o644);
+/// The same, with a new file.
+pub(crate) fn create(path: &Path, text: &str) -> Result<()> {
+    let names = "O_WRONLY|O_CREAT|O_EXCL|O_CLOEXEC, 0644";
     let opens = format_args!("openat(AT_FDCWD, {path:?}, {names})");
-    let open = || open(path, flags, mode);
-    let open = || match which {
-        Open::New => with_mode(open),
-        Open::Existing => open(),
-    };
-    let file = call(opens, open).map_err(hints::no_owner)?;
-    if text.is_empty() {
-        return Ok(());
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    let mode = Mode::from_bits_truncate(0o644);
+    let create = || with_mode(|| open(path, flags, mode));
+    let file = call(opens, create).map_err(hints::no_owner)?;
+    match text {
+        "" => Ok(()),
+        text => fill(file, path, text),
     }
+}
+
+fn fill(file: OwnedFd, path: &Path, text: &str) -> Result<()> {
     let writes = format_args!("write({}, {text:?}, {})", path.display(), text.len());
     match call(writes, || nix::unistd::write(&file, text.as_bytes()))? {
         length if length == text.len() => Ok(()),
@@ -48,6 +46,17 @@ pub(crate) fn make_directory(path: &Path) -> Result<()> {
     let mode = Mode::from_bits_truncate(0o755);
     let make = || with_mode(|| mkdirat(AT_FDCWD, path, mode));
     call(text, make).map_err(hints::no_owner)
+}
+
+/// `mkdir -p` of the directories above `path`.
+pub(crate) fn make_parents(path: &Path) -> Result<()> {
+    let above = path.ancestors().skip(1).collect::<Vec<_>>();
+    for directory in above.into_iter().rev() {
+        if !directory.as_os_str().is_empty() && kind(directory)?.is_none() {
+            make_directory(directory)?;
+        }
+    }
+    Ok(())
 }
 
 /// A new file has exactly the mode that it is created with: the caller's umask is for the command.

@@ -2,6 +2,7 @@
 //!
 //! They run only when a call has failed. Most causes come from other people's bug reports.
 
+use crate::proc::{bits, field, first_mapped, mount_points, read};
 use crate::{Error, namespaces::NEWUSER};
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
@@ -16,10 +17,6 @@ use std::{
 
 /// The number in linux/capability.h.
 const CAP_SYS_ADMIN: u32 = 21;
-
-fn read(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_default().trim().into()
-}
 
 /// clone(2) and unshare(2) of namespaces.
 pub(crate) fn new_namespaces(error: Error, flags: CloneFlags) -> Error {
@@ -38,11 +35,8 @@ pub(crate) fn new_namespaces(error: Error, flags: CloneFlags) -> Error {
 
 fn namespaces_refused(flags: CloneFlags) -> &'static str {
     let status = read("/proc/self/status");
-    let is_filtered = status.lines().any(|line| line == "Seccomp:\t2");
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:\t"));
-    let effective = effective.and_then(|mask| u64::from_str_radix(mask, 16).ok());
+    let is_filtered = field(&status, "Seccomp:") == Some("2");
+    let effective = bits(&status, "CapEff:");
     let is_admin = effective.is_none_or(|mask| mask >> CAP_SYS_ADMIN & 1 == 1);
     if !flags.contains(NEWUSER) && !is_admin && geteuid().is_root() {
         "root lacks CAP_SYS_ADMIN here, as in a container: run the stage outside of it, or \
@@ -67,7 +61,7 @@ fn namespaces_refused(flags: CloneFlags) -> &'static str {
 fn too_many_namespaces() -> String {
     let kinds = ["user", "uts", "pid", "mnt", "net", "ipc", "cgroup"];
     let limits = kinds.map(|kind| format!("max_{kind}_namespaces"));
-    let is_zero = |limit: &&String| read(&format!("/proc/sys/user/{limit}")) == "0";
+    let is_zero = |limit: &&String| read(format!("/proc/sys/user/{limit}")) == "0";
     match limits.iter().find(is_zero) {
         Some(limit) => format!(
             "user.{limit} is 0: sudo sysctl user.{limit}=1000 allows some until the next boot"
@@ -91,11 +85,7 @@ fn too_many_processes() -> String {
     ];
     let full = groups.iter().flat_map(|group| group.ancestors());
     let mut full = full.filter_map(|group| {
-        let number = |name| {
-            read(&group.join(name).to_string_lossy())
-                .parse::<u64>()
-                .ok()
-        };
+        let number = |name| read(group.join(name)).parse::<u64>().ok();
         let max = number("pids.max")?;
         (number("pids.current")? >= max).then(|| (group.join("pids.max"), max))
     });
@@ -117,23 +107,17 @@ pub(crate) fn apparmor(error: Error) -> Error {
     let profile = read("/proc/self/attr/current");
     let profile = profile.trim_end_matches('\0');
     let is_confined = !profile.is_empty() && !profile.contains("unconfined");
-    let error = match is_confined {
-        true => error.hint_on(
-            Errno::EACCES,
-            format!(
-                "the security profile {profile:?} can refuse this: run the stage outside of the \
-                 container, or docker run --security-opt apparmor=unconfined"
-            ),
-        ),
-        false => error,
-    };
+    let mut error = error;
+    if is_confined {
+        let hint = format!(
+            "the security profile {profile:?} can refuse this: run the stage outside of the \
+             container, or docker run --security-opt apparmor=unconfined"
+        );
+        error = error.hint_on(Errno::EACCES, hint);
+    }
     let on = read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1";
     // The child is root inside: its map tells who it is outside.
-    let map = read("/proc/self/uid_map");
-    let is_root_outside = map
-        .split_whitespace()
-        .nth(1)
-        .is_none_or(|outer| outer == "0");
+    let is_root_outside = first_mapped().is_none_or(|[_, outside, _]| outside == 0);
     if !on || geteuid().is_root() && is_root_outside {
         return error;
     }
@@ -167,7 +151,7 @@ pub(crate) fn no_directory(error: Error, target: &Path) -> Error {
 }
 
 pub(crate) fn mount_proc(error: Error, target: &Path) -> Error {
-    let masks = mount_points(|line| mount_point(line).starts_with("/proc/"));
+    let masks = mount_points(|_, point| point.starts_with("/proc/")).join(", ");
     let hint = match masks.as_str() {
         "" => "in a user namespace the kernel mounts a new /proc only if a complete one is \
                visible: mount it before the old root is detached (mount_namespaces(7))"
@@ -188,7 +172,7 @@ pub(crate) fn mount_setattr(error: Error) -> Error {
 }
 
 pub(crate) fn pivot_root(error: Error, new_root: &Path) -> Error {
-    let shared = mount_points(|line| line.contains(" shared:"));
+    let shared = mount_points(|line, _| line.contains(" shared:")).join(", ");
     let immovable = match shared.as_str() {
         "" => "the kernel cannot move the initial ramfs, nor a root that is no mount point \
                (chroot): run the stage on a booted system"
@@ -198,17 +182,6 @@ pub(crate) fn pivot_root(error: Error, new_root: &Path) -> Error {
     let no_mount = format!("{new_root:?} is not a mount point: bind it onto itself first");
     let error = error.hint_on(Errno::EINVAL, immovable);
     error.hint_on(Errno::EBUSY, no_mount)
-}
-
-/// The mount points of the lines of /proc/self/mountinfo that `wanted` accepts.
-fn mount_points(wanted: impl Fn(&str) -> bool) -> String {
-    let mounts = read("/proc/self/mountinfo");
-    let points = mounts.lines().filter(|line| wanted(line)).map(mount_point);
-    points.collect::<Vec<_>>().join(", ")
-}
-
-fn mount_point(line: &str) -> &str {
-    line.split(' ').nth(4).unwrap_or_default()
 }
 
 /// execve(2): which file is missing or wrong, and the shell's exit status for it.

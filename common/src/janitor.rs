@@ -8,13 +8,11 @@
 use crate::capabilities::{self, Capabilities};
 use crate::error::failed;
 use crate::explain::{self, Fact, call};
+use crate::forked::{Forked, fork};
 use crate::{Result, sys};
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, chdir, pipe2, setsid, write};
+use nix::unistd::{Pid, chdir, pipe2, setsid, write};
 use std::os::fd::OwnedFd;
 use std::{fs::File, io::Read};
 
@@ -22,15 +20,7 @@ use std::{fs::File, io::Read};
 pub(crate) struct Janitor {
     // Dropped in this order.
     pipe: OwnedFd,
-    process: Process,
-}
-
-struct Process(Pid);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        while waitpid(self.0, None) == Err(Errno::EINTR) {}
-    }
+    process: Forked,
 }
 
 impl Janitor {
@@ -39,18 +29,14 @@ impl Janitor {
     pub(crate) fn start(kept: Capabilities, remove: fn(&str) -> Result<()>) -> Result<Self> {
         let (names, pipe) = call("pipe2(O_CLOEXEC)", || pipe2(OFlag::O_CLOEXEC))?;
         sys::close_in_child(&pipe);
-        let fork = || sys::clone(CloneFlags::empty());
-        if let ForkResult::Parent { child } = call("fork()", fork)? {
-            let process = Process(child);
-            if explain::is_on() {
-                explain::changed(&[], &[Fact::process(&child.to_string())]);
-            }
-            return Ok(Self { pipe, process });
+        let process = fork(|| {
+            let _ = settle(&names, kept); // what fails there must not keep it from its work
+            clean_up(names, remove)
+        })?;
+        if explain::is_on() {
+            explain::changed(&[], &[Fact::process(&process.0.to_string())]);
         }
-        explain::beside();
-        let _ = settle(&names, kept); // what fails there must not keep it from its work
-        let done = clean_up(names, remove);
-        sys::exit(done.map_or_else(|error| explain::failed(&error), |()| 0))
+        Ok(Self { pipe, process })
     }
 
     pub(crate) fn pid(&self) -> Pid {

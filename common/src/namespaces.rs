@@ -1,12 +1,11 @@
-//! The kinds of namespaces, how to find those of a process, and how to enter them: namespaces(7).
+//! The kinds of namespaces, and how to find those of a process: namespaces(7).
 
-use crate::{Error, Result, error::failed, sys};
+use crate::{Error, Result, error::failed, proc, sys};
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
-use nix::sys::prctl::set_dumpable;
+use nix::sched::CloneFlags;
 use nix::unistd::Pid;
+use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::{fmt, fs};
 
 /// A new hostname.
 pub const NEWUTS: CloneFlags = CloneFlags::CLONE_NEWUTS;
@@ -56,13 +55,12 @@ pub(crate) fn letters(flags: CloneFlags) -> String {
 /// written. `/proc/self/fdinfo` of a pidfd has the right number: pidfd_open(2). `ESRCH` if that `/proc`
 /// does not show the process.
 pub(crate) fn number_in_proc(pid: Pid) -> Result<Pid> {
-    let pidfd = sys::pidfd_open(pid).map_err(failed(format!("pidfd_open({pid}, 0)")))?;
+    let pidfd = pidfd(pid)?;
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
     let read = fs::read_to_string(&path).map_err(failed(format!("read({path:?})")));
     let hint = "this needs the proc file system: mount -t proc proc /proc";
     let info = read.map_err(|error| error.hint(hint))?;
-    let number = info.lines().find_map(|line| line.strip_prefix("Pid:"));
-    match number.and_then(|number| number.trim().parse().ok()) {
+    match proc::field(&info, "Pid:").and_then(|number| number.parse().ok()) {
         Some(number @ 1..) => Ok(Pid::from_raw(number)),
         _ => {
             let hint = "/proc belongs to another PID namespace, which does not show this process: \
@@ -72,62 +70,21 @@ pub(crate) fn number_in_proc(pid: Pid) -> Result<Pid> {
     }
 }
 
-/// The calling process's memory and descriptors are closed to others, until execve(2).
-pub(crate) fn close_memory() -> Result<()> {
-    set_dumpable(false).map_err(failed("prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE)"))
+/// pidfd_open(2): a descriptor that stands for the process, also when its number is another process's.
+pub(crate) fn pidfd(pid: Pid) -> Result<OwnedFd> {
+    sys::pidfd_open(pid).map_err(failed(format!("pidfd_open({pid}, 0)")))
 }
 
-/// A way into the namespaces of a running process: setns(2), since Linux 5.8 with a pidfd.
-///
-/// A pid can be another process by the time it is used. A pidfd stands for the process that had the number when
-/// it was opened: afterwards setns(2) enters that one's namespaces, or fails with `ESRCH`.
-pub struct Entrance(OwnedFd);
-
-impl Entrance {
-    /// pidfd_open(2). From here to execve(2) processes inside cannot look into the calling process, which has
-    /// descriptors and variables of the host (CVE-2016-9962).
-    pub fn of(pid: Pid) -> Result<Self> {
-        close_memory()?;
-        let opened = sys::pidfd_open(pid).map_err(failed(format!("pidfd_open({pid}, 0)")));
-        opened.map(Self)
-    }
-
-    /// setns(2): a new PID namespace is that of the children from now on.
-    pub fn enter(&self, flags: CloneFlags) -> Result<()> {
-        let text = format!("setns(pidfd, {})", names(flags.iter_names()));
-        setns(&self.0, flags).map_err(failed(text))
-    }
-}
-
-/// nsenter(1) into the namespaces of a process that are its own. `-a` would also enter those that it
-/// shares with the host, which an ordinary user must not.
-pub struct Nsenter {
-    pub(crate) pid: Pid,
-    flags: CloneFlags,
-    /// Whether nsenter may call setgroups(2), and become root inside.
-    pub(crate) may_set_groups: bool,
-}
-
-impl Nsenter {
-    pub(crate) fn new(pid: Pid, flags: CloneFlags) -> Self {
-        let may_set_groups = !flags.contains(NEWUSER);
-        Self {
-            pid,
-            flags,
-            may_set_groups,
-        }
-    }
-}
-
-impl fmt::Display for Nsenter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "nsenter -t {}", self.pid)?;
-        kinds(self.flags).try_for_each(|(_, letter)| write!(f, " -{letter}"))?;
-        f.write_str(match self.may_set_groups {
-            true => "",
-            false => " --preserve-credentials",
-        })
-    }
+/// The nsenter(1) command that enters these namespaces of the process `number`. `-a` would also enter those that
+/// the process shares with the host, which an ordinary user must not. In a user namespace nsenter becomes root,
+/// unless it keeps its credentials: with one id in the map it must, since it may not call setgroups(2).
+pub(crate) fn nsenter(number: Pid, flags: CloneFlags, keeps_credentials: bool) -> String {
+    let letters = kinds(flags).map(|(_, letter)| format!(" -{letter}"));
+    let keep = match keeps_credentials {
+        true => " --preserve-credentials",
+        false => "",
+    };
+    format!("nsenter -t {number}{}{keep}", letters.collect::<String>())
 }
 
 /// The names of flags, as strace shows them: of `flags.iter_names()`.

@@ -12,7 +12,7 @@
 
 use crate::error::failed;
 use crate::explain::{Returned, call, heading, step};
-use crate::files::{self, Open, kind};
+use crate::files::{self, kind};
 use crate::mount::Tree;
 use crate::{Result, sys};
 use nix::errno::Errno;
@@ -119,7 +119,7 @@ fn open_own(socket: &OwnedFd) -> Result<()> {
     // A process that joins a container finds the first one's, or whatever root inside has put there.
     let console = Path::new("/dev/console");
     if kind(console)?.is_none() {
-        files::write(console, Open::New, "")?;
+        files::create(console, "")?;
         Tree::open(Path::new(&path))?.attach(console)?;
     }
     dup2_stdin(&slave).map_err(failed("dup2(terminal, 0)"))?;

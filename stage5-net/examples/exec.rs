@@ -12,7 +12,8 @@
 //! one. So the pid is used once, for pidfd_open(2), and setns(2) takes the pidfd.
 #![forbid(unsafe_code)]
 
-use common::namespaces::{Entrance, NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWPID, NEWUSER, NEWUTS};
+use common::beyond::join::{self, Entrance};
+use common::namespaces::{NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWPID, NEWUSER, NEWUTS};
 use common::process::{self, Exit};
 use common::{Command, Result, cli, confine, idmap, terminal};
 use nix::sched::CloneFlags;
@@ -40,7 +41,7 @@ fn host(args: &Args) -> Result<Exit> {
     container.enter(NEWUSER | NEWPID)?;
     let child = process::clone(CloneFlags::empty(), || {
         container.enter(NEWUTS | NEWNS | NEWNET | NEWIPC | NEWCGROUP)?;
-        process::become_joined_root(&args.idmap)?; // --map auto
+        join::become_root(&args.idmap)?; // --map auto
         terminal.enter()?;
         args.confine.drop_privileges()?;
         args.command.exec()

@@ -3,7 +3,7 @@
 use super::is_in_memory;
 use crate::error::failed;
 use crate::explain::word;
-use crate::files::{self, Open, kind, make_directory};
+use crate::files::{self, kind, make_directory};
 use crate::mount::Tree;
 use crate::{Error, Result, mount};
 use nix::errno::Errno;
@@ -88,9 +88,11 @@ impl Opened {
         let shell = format_args!("mount --rbind {option}{host} {inside}");
         mount::step(shell, "a part of the host appears inside", || {
             let found = kind(&self.inside)?;
-            self.must_not_be_in_proc()?;
+            let mut above = self.inside.ancestors().skip(1);
+            let above = above.find(|path| path.exists()).unwrap_or(Path::new("/"));
+            self.must_not_be_in_proc(above)?;
             if found.is_none() {
-                create(&self.inside, self.is_directory)?;
+                self.create(above)?;
             }
             self.tree.attach(&self.inside)
         })
@@ -98,40 +100,26 @@ impl Opened {
 
     /// A link of the root can lead there, and a mount there hides what protects the host, or shows what the
     /// steps that follow take for the kernel's (CVE-2019-16884).
-    fn must_not_be_in_proc(&self) -> Result<()> {
-        let Some(parent) = self.inside.ancestors().skip(1).find(|path| path.exists()) else {
-            return Ok(());
-        };
-        let found = statfs(parent).map_err(failed(format!("statfs({parent:?})")))?;
+    fn must_not_be_in_proc(&self, above: &Path) -> Result<()> {
+        let found = statfs(above).map_err(failed(format!("statfs({above:?})")))?;
         if found.filesystem_type() != PROC_SUPER_MAGIC {
             return Ok(());
         }
         let what = format!("--bind: {:?} is in /proc", self.inside);
         Err(Error::input(what).hint("a link of the root may lead there: choose another place"))
     }
-}
 
-/// `mkdir -p`, or `touch`. On disk it would stay when the container has gone.
-fn create(path: &Path, is_directory: bool) -> Result<()> {
-    let mut missing = vec![path];
-    for parent in path.ancestors().skip(1) {
-        if kind(parent)?.is_some() {
-            break;
+    /// `mkdir -p`, or `touch`. On disk it would stay when the container has gone.
+    fn create(&self, above: &Path) -> Result<()> {
+        let path = &self.inside;
+        if !is_in_memory(above)? {
+            let hint = "the root has no such place: create it there, or use --overlay";
+            return Err(Error::new(format!("open({path:?}, O_PATH)"), Errno::ENOENT).hint(hint));
         }
-        missing.push(parent);
-    }
-    let parent = missing.last().and_then(|path| path.parent());
-    let parent = parent.unwrap_or(Path::new("/"));
-    if !is_in_memory(parent)? {
-        let hint = "the root has no such place: create it there, or use --overlay";
-        return Err(Error::new(format!("open({path:?}, O_PATH)"), Errno::ENOENT).hint(hint));
-    }
-    let file = missing.remove(0);
-    for directory in missing.into_iter().rev() {
-        make_directory(directory)?;
-    }
-    match is_directory {
-        true => make_directory(file),
-        false => files::write(file, Open::New, ""),
+        files::make_parents(path)?;
+        match self.is_directory {
+            true => make_directory(path),
+            false => files::create(path, ""),
+        }
     }
 }

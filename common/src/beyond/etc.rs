@@ -5,7 +5,7 @@ use super::is_in_memory;
 use crate::cidr::Cidr;
 use crate::error::failed;
 use crate::explain::call;
-use crate::files::{self, Open, kind};
+use crate::files::{self, kind};
 use crate::mount::{Tree, mount_tmpfs};
 use crate::{Result, report};
 use nix::mount::{MntFlags, umount2};
@@ -45,9 +45,9 @@ pub(super) fn mount(address: Cidr, resolv_conf: Option<&str>) -> Result<()> {
                 }
                 continue;
             }
-            files::write(&to, Open::New, "")?;
+            files::create(&to, "")?;
         }
-        files::write(&from, Open::New, text)?;
+        files::create(&from, text)?;
         // Unlike mount(2), it does not follow a link, which may lead to nothing.
         Tree::open(&from)?.attach(&to)?;
     }

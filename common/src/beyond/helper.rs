@@ -1,16 +1,16 @@
 //! Processes beside the stage that serve the container while it runs: `pasta`, `nft`, a proxy.
 
 use crate::error::failed;
-use crate::explain::{self, call, last_call};
+use crate::explain::{call, last_call};
+use crate::forked::{Forked, fork};
 use crate::{Error, Result, sys};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sched::CloneFlags;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal::{SIGKILL, SIGPIPE};
 use nix::sys::signal::kill;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, execvp, getpid, getppid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, execvp, getpid, getppid};
 use nix::unistd::{pipe2, setsid, write};
 use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
@@ -20,12 +20,11 @@ use std::{convert::Infallible, env, ffi::CString, fs::File, iter};
 const NOT_EXECUTED: u8 = 127;
 
 /// A process that the kernel kills with the stage. Dropped, it is killed and waited for.
-pub(super) struct Helper(Pid);
+pub(super) struct Helper(Forked);
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        let _ = kill(self.0, SIGKILL);
-        while waitpid(self.0, None) == Err(Errno::EINTR) {}
+        let _ = kill(self.0.0, SIGKILL);
     }
 }
 
@@ -33,13 +32,7 @@ impl Helper {
     /// Forks it. It gets a new session, so that keys at the caller's terminal do not signal it.
     pub(super) fn fork(run: impl FnOnce() -> Result<Infallible>) -> Result<Self> {
         let stage = getpid();
-        let fork = || sys::clone(CloneFlags::empty());
-        if let ForkResult::Parent { child } = call("fork()", fork)? {
-            return Ok(Self(child));
-        }
-        explain::beside();
-        let Err(error) = settle(stage).and_then(|()| run());
-        sys::exit(explain::failed(&error))
+        fork(|| settle(stage).and_then(|()| run())).map(Self)
     }
 }
 
@@ -112,7 +105,7 @@ impl Program {
         }
         if why.is_empty() {
             let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-            match waitid(Id::Pid(self.helper.0), flags) {
+            match waitid(Id::Pid(self.helper.0.0), flags) {
                 Ok(WaitStatus::Exited(_, status)) if status == NOT_EXECUTED.into() => {
                     return Err(Error::already_reported(1));
                 }

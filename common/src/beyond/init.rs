@@ -9,7 +9,7 @@ use crate::{Result, process::shell_status, sys};
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::prctl::set_dumpable;
-use nix::sys::signal::Signal::SIGCHLD;
+use nix::sys::signal::Signal::{SIGCHLD, SIGSEGV};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::WaitPidFlag;
@@ -20,7 +20,8 @@ use nix::unistd::{ForkResult, Pid, getpgrp, getpid, setpgid, tcgetpgrp, tcsetpgr
 pub(super) fn start() -> Result<()> {
     step("", "PID 1 reaps orphans; the command is PID 2", || {
         // Blocked signals wait, also for a PID 1 without handlers.
-        let (all, mut before) = (SigSet::all(), SigSet::empty());
+        let (mut all, mut before) = (SigSet::all(), SigSet::empty());
+        all.remove(SIGSEGV); // by which the stage knows a moment in which a process blocks everything
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before))
             .map_err(failed("sigprocmask(SIG_SETMASK)"))?;
         // Before the fork: the command may be faster than this process. execve(2) opens the command's own memory.

@@ -7,6 +7,7 @@ mod binds;
 mod etc;
 mod helper;
 mod init;
+pub mod join;
 pub mod limits;
 pub mod outside;
 mod overlay;

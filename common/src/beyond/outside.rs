@@ -15,9 +15,10 @@ use crate::explain::{heading, step};
 use crate::namespaces::number_in_proc;
 use crate::netlink::Link;
 use crate::network::{self, Links, Network};
+use crate::proc::read;
 use crate::{Error, Result, report};
-use nix::unistd::{geteuid, getpid, read};
-use std::{fs, net::Ipv4Addr, os::fd::OwnedFd};
+use nix::unistd::{geteuid, getpid};
+use std::{net::Ipv4Addr, os::fd::OwnedFd};
 
 /// Where pasta answers requests for names, by the host's servers: an address that no machine has.
 const PASTAS_SERVER: &str = "169.254.1.1";
@@ -94,7 +95,6 @@ impl Options {
 /// It has the host's name servers, without those that cannot be reached from inside: there 127.0.0.53 is
 /// the container itself. With pasta, which asks the host's, it has pasta's.
 fn resolv_conf(is_private: bool) -> String {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
     let (host, behind_stub) = (
         read("/etc/resolv.conf"),
         read("/run/systemd/resolve/resolv.conf"),
@@ -137,7 +137,7 @@ fn fork_pasta() -> Result<Program> {
     let shell = format_args!("pasta --netns /proc/{stage}/ns/net --config-net ... &");
     step(shell, "waits for the simulated host", || {
         Program::start("pasta", "passt", &words, |stdin| {
-            match read(stdin, &mut [0]) {
+            match nix::unistd::read(stdin, &mut [0]) {
                 Ok(1) => Ok(()),
                 _ => Err(Error::already_reported(1)), // the stage has failed
             }

@@ -3,11 +3,11 @@
 //! [sysfs(5)]: https://man7.org/linux/man-pages/man5/sysfs.5.html
 
 use crate::files::kind;
-use crate::{Result, mount};
+use crate::{Result, mount, proc::mount_points};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::sys::statfs::SYSFS_MAGIC;
-use std::{fs, path::Path};
+use std::path::Path;
 
 /// Parts of /sys that the OCI runtimes hide: the firmware's tables, and the processor's energy, from which
 /// other processes' secrets can be measured (CVE-2020-8694).
@@ -37,8 +37,7 @@ pub(super) fn mount() -> Result<()> {
 
 /// Whether an outer container hides parts of /sys, or all of it. Then the kernel allows no new one.
 fn is_hidden() -> bool {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
-    let mut masks = points.filter(|point| point.ends_with("/sys/firmware"));
-    masks.next().is_some() || !mounts.contains(" - sysfs ")
+    let hidden = |_: &str, point: &str| point.ends_with("/sys/firmware");
+    let is_sysfs = |line: &str, _: &str| line.contains(" - sysfs ");
+    !mount_points(hidden).is_empty() || mount_points(is_sysfs).is_empty()
 }

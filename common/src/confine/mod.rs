@@ -18,7 +18,7 @@ use crate::error::failed;
 use crate::explain::{change, heading, step, word};
 use crate::files::{kind, open_directory};
 use crate::namespaces::{NEWCGROUP, NEWIPC};
-use crate::{Error, Result, dev, idmap::first_mapped, mount, report, rootfs::Root, sys};
+use crate::{Error, Result, dev, mount, proc::first_mapped, report, rootfs::Root, sys};
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::stat::{SFlag, fstat};

@@ -1,6 +1,7 @@
 //! What a step changes: facts before and after it.
 
 use crate::namespaces::kinds;
+use crate::proc;
 use nix::sched::CloneFlags;
 use std::{fs, mem::replace};
 
@@ -23,11 +24,9 @@ impl Fact {
 
     /// A process: its id on the host, and as its state its id in its own PID namespace.
     pub(crate) fn process(number: &str) -> Self {
-        let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
-        let mut ids = status
-            .lines()
-            .filter_map(|line| line.strip_prefix("NSpid:"));
-        let own = ids.next().and_then(|ids| ids.split_whitespace().last());
+        let status = proc::read(format!("/proc/{number}/status"));
+        let ids = proc::field(&status, "NSpid:");
+        let own = ids.and_then(|ids| ids.split_whitespace().last());
         Self::new("process", number, own.unwrap_or(number))
     }
 

@@ -2,7 +2,7 @@
 
 use super::Format;
 use super::fact::{Change, texts};
-use crate::namespaces::Nsenter;
+use crate::namespaces::{NEWUSER, nsenter};
 use crate::report::{line, object, quoted};
 use crate::{Error, Result};
 use nix::errno::Errno;
@@ -171,7 +171,7 @@ impl Narrator {
             let look = format!("ls -l /proc/{process}/ns; lsns -p {process}");
             self.line(&format!("    from another terminal: {look}"));
             if !self.own.is_empty() {
-                let enter = Nsenter::new(process, self.own);
+                let enter = nsenter(process, self.own, self.own.contains(NEWUSER));
                 self.line(&format!("    and inside, until exit: {enter}"));
             }
         }

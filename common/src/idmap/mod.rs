@@ -9,12 +9,13 @@ mod ranges;
 pub(crate) use ranges::Holder;
 
 use crate::explain::{Fact, change, heading, step, word};
-use crate::files::{self, Open};
-use crate::{Error, Result, hints, namespaces::number_in_proc};
+use crate::files;
+use crate::namespaces::{NEWUSER, number_in_proc};
+use crate::{Error, Result, hints, proc};
 use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Pid, Uid, getegid, geteuid, getpid};
 use ranges::Maps;
-use std::{fs, path::Path};
+use std::path::Path;
 
 /// Which users the container has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, clap::ValueEnum)]
@@ -73,7 +74,7 @@ impl Options {
             return Ok(None);
         }
         heading("user namespace");
-        Holder::of_container(&Maps::find(outer)?).map(Some)
+        Holder::new(NEWUSER, &Maps::find(outer)?).map(Some)
     }
 
     /// With `--map auto`: a process in new namespaces between the host and the container.
@@ -82,7 +83,8 @@ impl Options {
             return Ok(None);
         }
         let outer = Outer::current();
-        Holder::between(flags, &Maps::find(outer)?, outer).map(Some)
+        let maps = Maps::find(outer)?.as_themselves(outer);
+        Holder::new(flags, &maps).map(Some)
     }
 }
 
@@ -137,7 +139,7 @@ fn write_maps(process: Pid, outer: Outer, [uid, gid]: [u32; 2], are_steps: bool)
     ];
     for (name, text, does) in files {
         let path = format!("/proc/{process}/{name}");
-        let write = || files::write(Path::new(&path), Open::Existing, text);
+        let write = || files::write(Path::new(&path), text);
         let write = || write().map_err(hints::apparmor).map_err(hints::map);
         if are_steps {
             let shell = format_args!("echo {} > {path}", word(text));
@@ -151,19 +153,11 @@ fn write_maps(process: Pid, outer: Outer, [uid, gid]: [u32; 2], are_steps: bool)
 
 /// A map as a fact; its name is that of the file.
 fn shown(path: &str) -> Vec<Fact> {
-    let words = fs::read_to_string(path).unwrap_or_default();
+    let words = proc::read(path);
     let state = match words.split_whitespace().collect::<Vec<_>>() {
         words if words.is_empty() => "empty".into(),
         words => words.join(" "),
     };
     let name = path.rsplit('/').next().unwrap_or_default();
     vec![Fact::new("map", name, state)]
-}
-
-/// The first line of this process's uid map: the id inside, the id outside, how many. `None` if it
-/// cannot be read.
-pub(crate) fn first_mapped() -> Option<[u32; 3]> {
-    let map = fs::read_to_string("/proc/self/uid_map").ok()?;
-    let mut numbers = map.split_whitespace().map_while(|word| word.parse().ok());
-    Some([numbers.next()?, numbers.next()?, numbers.next()?])
 }

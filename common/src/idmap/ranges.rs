@@ -7,14 +7,13 @@
 use super::{Outer, shown};
 use crate::capabilities::Capabilities;
 use crate::explain::{call, change, step, word};
-use crate::files::{self, Open};
-use crate::namespaces::{NEWUSER, letters, names, number_in_proc};
-use crate::{Error, Result, error::failed, hints, sys};
+use crate::files;
+use crate::namespaces::{letters, names, number_in_proc};
+use crate::{Error, Result, error::failed, forked::Forked, hints, sys};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
-use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, pipe2};
 use std::os::fd::{AsFd, OwnedFd};
 use std::{fs, path::Path, process::Command};
@@ -71,7 +70,7 @@ impl Maps {
     }
 
     /// The same ids, each as itself: for a user namespace between the host and the container.
-    fn as_themselves(&self, outer: Outer) -> Self {
+    pub(super) fn as_themselves(&self, outer: Outer) -> Self {
         let lines = |lines: &[Line], own: u32| {
             let others = lines.iter().filter(|[_, outside, _]| *outside != own);
             let all = others.map(|[_, outside, count]| [*outside, *outside, *count]);
@@ -100,7 +99,7 @@ impl Maps {
                 let lines = lines.iter().map(|[a, b, count]| format!("{a} {b} {count}"));
                 let text = lines.collect::<Vec<_>>().join("\n");
                 let shell = format_args!("echo {} > {path}", word(&text));
-                let write = || files::write(Path::new(&path), Open::Existing, &text);
+                let write = || files::write(Path::new(&path), &text);
                 step(shell, does, || change(show, write)).map_err(no_range)?;
             } else {
                 let numbers = lines.iter().flatten().map(u32::to_string);
@@ -167,22 +166,22 @@ fn login(uid: &str) -> String {
 /// A process that holds new namespaces until it is dropped. Their maps are written from outside, which
 /// a process that has moved into them itself cannot do.
 pub(crate) struct Holder {
-    pid: Pid,
-    /// The process waits at the other end.
-    pipe: Option<OwnedFd>,
+    // Dropped in this order: the process waits at the other end.
+    _pipe: OwnedFd,
+    process: Forked,
 }
 
 impl Holder {
-    fn new(flags: CloneFlags, maps: &Maps) -> Result<Self> {
+    pub(super) fn new(flags: CloneFlags, maps: &Maps) -> Result<Self> {
         let shell = format_args!("unshare -{}", letters(flags));
         let holder = step(shell, "a process that holds new namespaces", || {
             let (wait, pipe) = call("pipe2(O_CLOEXEC)", || pipe2(OFlag::O_CLOEXEC))?;
             let text = format_args!("clone({}|SIGCHLD)", names(flags.iter_names()));
             let cloned = call(text, || sys::clone(flags));
             match cloned.map_err(|error| hints::new_namespaces(error, flags))? {
-                ForkResult::Parent { child: pid } => Ok(Self {
-                    pid,
-                    pipe: Some(pipe),
+                ForkResult::Parent { child } => Ok(Self {
+                    _pipe: pipe,
+                    process: Forked(child),
                 }),
                 ForkResult::Child => {
                     drop(pipe);
@@ -192,28 +191,11 @@ impl Holder {
                 }
             }
         })?;
-        maps.write(holder.pid)?;
+        maps.write(holder.pid())?;
         Ok(holder)
     }
 
-    /// A user namespace with the container's map.
-    pub(super) fn of_container(maps: &Maps) -> Result<Self> {
-        Self::new(NEWUSER, maps)
-    }
-
-    /// Namespaces between the host and the container, in which all ids of the container are mapped.
-    pub(super) fn between(flags: CloneFlags, maps: &Maps, outer: Outer) -> Result<Self> {
-        Self::new(flags, &maps.as_themselves(outer))
-    }
-
     pub(crate) fn pid(&self) -> Pid {
-        self.pid
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        self.pipe.take();
-        while waitpid(self.pid, None) == Err(Errno::EINTR) {}
+        self.process.0
     }
 }

@@ -3,38 +3,57 @@
 
 use crate::error::failed;
 use crate::explain::call;
-use crate::sys::{self, Attributes};
-use crate::{Result, hints};
+use crate::{Result, hints, sys};
 use nix::NixPath;
 use nix::errno::Errno;
-use nix::libc;
+use nix::libc::{self, mount_attr};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
+const NO_DEVICES: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+
 /// Makes the mount at `target` nodev and nosuid, and all that are below.
 pub(crate) fn no_devices(target: &Path) -> Result<()> {
-    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-    set_attributes(target, attributes, "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV")
+    let names = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV";
+    set_attributes(None, target, &attributes(NO_DEVICES, 0), names)
 }
 
 /// Makes the mount at `target` read-only, and all that are below.
 pub(crate) fn read_only(target: &Path) -> Result<()> {
-    set_attributes(target, libc::MOUNT_ATTR_RDONLY, "MOUNT_ATTR_RDONLY")
+    let attributes = attributes(libc::MOUNT_ATTR_RDONLY, 0);
+    set_attributes(None, target, &attributes, "MOUNT_ATTR_RDONLY")
 }
 
-fn set_attributes(target: &Path, set: u64, names: &str) -> Result<()> {
-    let size = size_of::<Attributes>();
-    let text = format_args!(
-        "mount_setattr(AT_FDCWD, {target:?}, AT_RECURSIVE, \
-         {{attr_set={names}, attr_clr=0, propagation=0, userns_fd=0}}, {size})"
-    );
-    let attributes = Attributes {
-        set,
-        ..Attributes::default()
+fn attributes(attr_set: u64, propagation: u64) -> mount_attr {
+    mount_attr {
+        attr_set,
+        attr_clr: 0,
+        propagation,
+        userns_fd: 0,
+    }
+}
+
+/// mount_setattr(2) of the mounts at `path` and below, or of a copy, where the path is empty.
+fn set_attributes(
+    tree: Option<&OwnedFd>,
+    path: &Path,
+    attributes: &mount_attr,
+    names: &str,
+) -> Result<()> {
+    let at = tree.map_or("AT_FDCWD".into(), |tree| tree.as_raw_fd().to_string());
+    let flags = tree.map_or("AT_RECURSIVE", |_| "AT_EMPTY_PATH|AT_RECURSIVE");
+    let propagation = match attributes.propagation {
+        0 => "0",
+        _ => "MS_PRIVATE",
     };
-    let set = || target.with_nix_path(|path| sys::mount_setattr(None, path, &attributes))?;
+    let (fd, size) = (attributes.userns_fd, size_of::<mount_attr>());
+    let text = format_args!(
+        "mount_setattr({at}, {path:?}, {flags}, {{attr_set={names}, attr_clr=0, \
+         propagation={propagation}, userns_fd={fd}}}, {size})"
+    );
+    let set = || path.with_nix_path(|path| sys::mount_setattr(tree, path, attributes))?;
     call(text, set).map_err(hints::mount_setattr)
 }
 
@@ -59,12 +78,8 @@ impl Tree {
     pub(crate) fn map_ids(&self, process: Pid) -> Result<()> {
         let path = format!("/proc/{process}/ns/user");
         let namespace = File::open(&path).map_err(failed(format!("open({path:?})")))?;
-        let attributes = Attributes {
-            set: libc::MOUNT_ATTR_IDMAP,
-            clear: 0,
-            propagation: libc::MS_PRIVATE,
-            userns_fd: namespace.as_raw_fd().cast_unsigned().into(),
-        };
+        let mut attributes = attributes(libc::MOUNT_ATTR_IDMAP, libc::MS_PRIVATE);
+        attributes.userns_fd = namespace.as_raw_fd().cast_unsigned().into();
         let cannot = "a file system below this root has no idmapped mounts, such as proc or overlay: umount \
                       what is mounted there, or use another file system";
         let no_right = "an idmapped mount needs CAP_SYS_ADMIN where the file system was mounted: run \
@@ -78,34 +93,16 @@ impl Tree {
 
     /// Makes these mounts nodev and nosuid, and perhaps read-only. No mount passes between them and the host's.
     pub(crate) fn restrict(&self, read_only: bool) -> Result<()> {
-        let (mut set, mut names) = (
-            libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
-            "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV",
-        );
+        let (mut set, mut names) = (NO_DEVICES, "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV");
         if read_only {
             set |= libc::MOUNT_ATTR_RDONLY;
             names = "MOUNT_ATTR_RDONLY|MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV";
         }
-        let attributes = Attributes {
-            set,
-            propagation: libc::MS_PRIVATE,
-            ..Attributes::default()
-        };
-        self.set(&attributes, names)
+        self.set(&attributes(set, libc::MS_PRIVATE), names)
     }
 
-    fn set(&self, attributes: &Attributes, names: &str) -> Result<()> {
-        let (tree, number, size) = (
-            self.0.as_raw_fd(),
-            attributes.userns_fd,
-            size_of::<Attributes>(),
-        );
-        let text = format_args!(
-            "mount_setattr({tree}, \"\", AT_EMPTY_PATH|AT_RECURSIVE, {{attr_set={names}, \
-             attr_clr=0, propagation=MS_PRIVATE, userns_fd={number}}}, {size})"
-        );
-        let set = || sys::mount_setattr(Some(&self.0), c"", attributes);
-        call(text, set).map_err(hints::mount_setattr)
+    fn set(&self, attributes: &mount_attr, names: &str) -> Result<()> {
+        set_attributes(Some(&self.0), Path::new(""), attributes, names)
     }
 
     /// move_mount(2): attaches it at `path`.

@@ -9,11 +9,12 @@
 use super::Network;
 use crate::error::accept;
 use crate::explain::step;
-use crate::files::{self, Open};
+use crate::files;
 use crate::netlink::{Link, Request, Socket};
+use crate::proc::read;
 use crate::{Error, Result};
 use nix::errno::Errno;
-use std::{fs, path::Path};
+use std::path::Path;
 
 const NOTED: &str = "forwarding";
 const USED: &str = " nat";
@@ -47,7 +48,7 @@ impl Network<'_> {
         if !note.starts_with(NOTED) {
             note = NOTED.into();
         }
-        if read(&path(uplink)) != "1" {
+        if read(path(uplink)) != "1" {
             note = format!("{note} {uplink}");
         }
         self.0.request(&Request::set_alias(bridge, &note))?;
@@ -76,17 +77,13 @@ fn path(link: &str) -> String {
     format!("/proc/sys/net/ipv4/conf/{link}/forwarding")
 }
 
-fn read(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_default().trim().into()
-}
-
 fn set(link: &str, value: &str, does: &str) -> Result<()> {
     // In sysctl(8) a dot of a name is a slash.
     let shell = format_args!(
         "sysctl net.ipv4.conf.{}.forwarding={value}",
         link.replace('.', "/")
     );
-    let write = || files::write(Path::new(&path(link)), Open::Existing, value);
+    let write = || files::write(Path::new(&path(link)), value);
     let hint = "/proc/sys is read-only, as in a container: run the stage outside of it";
     step(shell, does, write).map_err(|error| error.hint_on(Errno::EROFS, hint))
 }

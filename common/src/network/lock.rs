@@ -21,10 +21,16 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The lock. Dropped, it is released, also where a child has a copy of its descriptor.
 pub(super) struct Lock(File);
 
+impl Lock {
+    /// Others may have it. The descriptor stays open, so that no other gets its number.
+    pub(super) fn release(&self) {
+        let _ = self.0.unlock();
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
-        let _ = self.0.unlock();
-        sys::forget(&self.0);
+        self.release();
     }
 }
 

@@ -24,19 +24,19 @@ use crate::cidr::Cidr;
 pub use options::{Net, Options};
 
 use crate::capabilities::Capabilities;
-use crate::error::{accept, failed};
+use crate::error::accept;
 use crate::explain::{self, Fact, call, change, heading, step};
 use crate::janitor::Janitor;
-use crate::namespaces::{NEWNET, NEWUSER};
+use crate::namespaces::{NEWNET, NEWUSER, pidfd};
 use crate::netlink::{Link, Request, Socket};
-use crate::{Result, hints, idmap, sys};
+use crate::{Result, hints, idmap};
 use lock::Lock;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{Pid, getpid};
 use picture::facts;
 use plan::{Host, is_ours};
-use std::{cell::Cell, fmt::Display, ops::Deref, os::fd::AsRawFd};
+use std::{fmt::Display, ops::Deref, os::fd::AsRawFd};
 
 /// The container's end of the pair: the talk's name, free in every new network namespace.
 const INSIDE: &str = "veth1";
@@ -112,7 +112,7 @@ pub struct Network<'a> {
     /// The address of the end inside.
     pub container_addr: Cidr,
     // Dropped in this order: the janitor needs the lock. A simulated host has neither.
-    lock: Cell<Option<Lock>>,
+    lock: Option<Lock>,
     janitor: Option<Janitor>,
 }
 
@@ -136,7 +136,9 @@ pub fn open<'a>(options: &'a Options, idmap: &idmap::Options) -> Result<Network<
         simulate_host(idmap)?;
         (None, None)
     } else {
-        (Some(janitor()?), Some(lock::take()?))
+        // It can only change links.
+        let janitor = Janitor::start(Capabilities::NET_ADMIN, removal::remove_links)?;
+        (Some(janitor), Some(lock::take()?))
     };
     let socket = Socket::open()?;
     let host = Host::look(&socket)?;
@@ -156,14 +158,9 @@ pub fn open<'a>(options: &'a Options, idmap: &idmap::Options) -> Result<Network<
         bridge_addr: options.bridge_addr,
         host_addr,
         container_addr,
-        lock: Cell::new(lock),
+        lock,
         janitor,
     })
-}
-
-/// It can only change links.
-fn janitor() -> Result<Janitor> {
-    Janitor::start(Capabilities::NET_ADMIN, removal::remove_links)
 }
 
 fn simulate_host(idmap: &idmap::Options) -> Result<()> {
@@ -174,8 +171,7 @@ fn simulate_host(idmap: &idmap::Options) -> Result<()> {
         let shell = format!("nsenter -t {} -U -n --preserve-credentials", holder.pid());
         let does = "a network that simulates the host";
         step(shell, does, || {
-            let process = sys::pidfd_open(holder.pid());
-            let process = process.map_err(failed(format!("pidfd_open({}, 0)", holder.pid())))?;
+            let process = pidfd(holder.pid())?;
             let number = process.as_raw_fd();
             let text = format_args!("setns({number}, CLONE_NEWUSER|CLONE_NEWNET)");
             change(namespaces, || call(text, || setns(&process, SIMULATED)))
@@ -268,7 +264,9 @@ impl Network<'_> {
 
     /// Lets the next stage change the host's network.
     pub fn unlock(&self) {
-        self.lock.take();
+        if let Some(lock) = &self.lock {
+            lock.release();
+        }
     }
 
     /// The network namespace of the container, in the child.

@@ -2,7 +2,7 @@
 
 use super::{INSIDE, Network, SIMULATED};
 use crate::explain::Fact;
-use crate::namespaces::Nsenter;
+use crate::namespaces::nsenter;
 use crate::netlink::Socket;
 use crate::process::Child;
 use crate::{Command, Result, cidr::Cidr, idmap, report};
@@ -17,14 +17,14 @@ impl Network<'_> {
         if !command.is_interactive() {
             return Ok(());
         }
-        let container = child.nsenter(idmap)?;
+        let (process, container) = child.nsenter(idmap)?;
         let address = |cidr: Cidr| format!(" {}", cidr.address);
         let bridge = format!("{}{}", self.options.bridge, address(self.bridge_addr));
         let host = self.host_addr.map(address).unwrap_or_default();
         let left = format!("{bridge} -- {}{host} --", self.veth);
         let inside = address(self.container_addr);
         let (title, look, note) = if self.is_private() {
-            let enter = Nsenter::new(getpid(), SIMULATED);
+            let enter = nsenter(getpid(), SIMULATED, true);
             let note = "Without root the host is simulated: no other container is in its network.";
             (
                 "simulated host",
@@ -34,7 +34,7 @@ impl Network<'_> {
         } else {
             ("host", "ip addr".into(), String::new())
         };
-        let (width, process) = (left.len(), container.pid);
+        let width = left.len();
         report::picture(&format!(
             "  {title:<width$}| container, process {process}\n  \
              {left}|-- {INSIDE}{inside}\n  \

@@ -19,7 +19,7 @@ use wait::{FORWARDED, STOPS};
 
 use crate::error::failed;
 use crate::explain::{self, Fact, call, heading, step};
-use crate::namespaces::{Nsenter, letters, names, number_in_proc};
+use crate::namespaces::{letters, names, nsenter, number_in_proc};
 use crate::terminal::Terminal;
 use crate::{Error, Result, hints, idmap, report, sys};
 use nix::errno::Errno;
@@ -28,10 +28,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::prctl::{set_dumpable, set_pdeathsig};
 use nix::sys::signal::Signal::SIGWINCH;
-use nix::sys::signal::Signal::{self, SIGCHLD, SIGCONT, SIGKILL};
+use nix::sys::signal::Signal::{SIGCHLD, SIGCONT, SIGKILL};
 use nix::sys::signal::{SigSet, SigmaskHow, kill, sigprocmask};
 use nix::sys::wait::WaitPidFlag;
-use nix::unistd::{ForkResult, Gid, Pid, Uid, geteuid, pipe2, read, setgroups};
+use nix::unistd::{ForkResult, Gid, Pid, Uid, pipe2, read, setgroups};
 use nix::unistd::{setresgid, setresuid, write};
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
@@ -59,14 +59,12 @@ pub struct Child {
 pub fn clone(flags: CloneFlags, container: impl FnOnce() -> Result<Infallible>) -> Result<Child> {
     heading("namespaces");
     let shell = format_args!("unshare -{}", letters(flags));
-    let (ignored, started, start, cloned) = step(shell, "a child in new namespaces", || {
-        // If the caller ignores SIGCHLD, the kernel reaps the child, and its exit status is lost.
-        let ignored = set_ignored(SIGCHLD, false)?;
+    let (started, start, cloned) = step(shell, "a child in new namespaces", || {
         let (started, start) = call("pipe2(O_CLOEXEC)", || pipe2(OFlag::O_CLOEXEC))?;
         let text = format_args!("clone({}|SIGCHLD)", names(flags.iter_names()));
         let cloned = call(text, || sys::clone(flags));
         let cloned = cloned.map_err(|error| hints::new_namespaces(error, flags))?;
-        Ok((ignored, started, start, cloned))
+        Ok((started, start, cloned))
     })?;
     if let ForkResult::Parent { child: pid } = cloned {
         // A later process, such as the proxy of --publish, must not keep it open when the stage is killed.
@@ -90,14 +88,8 @@ pub fn clone(flags: CloneFlags, container: impl FnOnce() -> Result<Infallible>) 
     drop(start);
     explain::inside(flags);
     let started = PARENT.get_or_init(|| started);
-    let ready = set_ignored(SIGCHLD, ignored).and_then(|_| wait_for_start(started));
-    let Err(error) = ready.and_then(|()| container());
+    let Err(error) = wait_for_start(started).and_then(|()| container());
     sys::exit(explain::failed(&error))
-}
-
-fn set_ignored(signal: Signal, ignored: bool) -> Result<bool> {
-    let action = if ignored { "SIG_IGN" } else { "SIG_DFL" };
-    sys::set_ignored(signal, ignored).map_err(failed(format!("signal({signal}, {action})")))
 }
 
 /// In the child: waits for the parent's byte. If the parent dies, at whatever moment, the child ends.
@@ -128,20 +120,17 @@ fn die_with_parent() -> Result<()> {
 /// With `--map auto`, in the child: its ids become those of root inside, and it leaves the groups of
 /// the host. With the other maps it has these ids already, and may not leave a group.
 pub fn become_root(options: &idmap::Options) -> Result<()> {
-    take_root_ids(options)?;
-    match options.is_range() {
-        // Other ids make a process not dumpable, so that it cannot read its own /proc files: prctl(2).
-        true => call("prctl(PR_SET_DUMPABLE, SUID_DUMP_USER)", || {
-            set_dumpable(true)
-        }),
-        false => Ok(()),
-    }
-}
-
-fn take_root_ids(options: &idmap::Options) -> Result<()> {
     if !options.is_range() {
         return Ok(());
     }
+    take_root_ids()?;
+    // Other ids make a process not dumpable, so that it cannot read its own /proc files: prctl(2).
+    let dumpable = || set_dumpable(true);
+    call("prctl(PR_SET_DUMPABLE, SUID_DUMP_USER)", dumpable)
+}
+
+/// setgroups(2), setresgid(2), setresuid(2).
+pub(crate) fn take_root_ids() -> Result<()> {
     heading("user namespace");
     let shell = "setpriv --reuid 0 --regid 0 --clear-groups";
     step(shell, "root inside, and in no group of the host", || {
@@ -153,34 +142,19 @@ fn take_root_ids(options: &idmap::Options) -> Result<()> {
     })
 }
 
-/// The same, for a process that has joined a running container, whose processes see it.
-///
-/// # Errors
-/// If the caller is not root inside. The command would keep an id of the host that means something there; and a
-/// user has all capabilities over the processes of a container of this user's.
-pub fn become_joined_root(options: &idmap::Options) -> Result<()> {
-    take_root_ids(options)?;
-    if geteuid().is_root() {
-        return Ok(());
-    }
-    let hint = "the user who started the container enters it, with --map auto if it was started so";
-    Err(Error::input("the caller is not root inside").hint(hint))
-}
-
 impl Child {
     /// Its process id, in the parent's PID namespace.
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// The nsenter(1) command that enters its namespaces, for display.
+    /// Its number in /proc, and the nsenter(1) command that enters its namespaces, for display.
     ///
     /// # Errors
     /// If /proc does not show the child.
-    pub fn nsenter(&self, idmap: &idmap::Options) -> Result<Nsenter> {
-        let mut enter = Nsenter::new(number_in_proc(self.pid)?, self.flags);
-        enter.may_set_groups |= idmap.is_range();
-        Ok(enter)
+    pub(crate) fn nsenter(&self, idmap: &idmap::Options) -> Result<(Pid, String)> {
+        let number = number_in_proc(self.pid)?;
+        Ok((number, nsenter(number, self.flags, !idmap.is_range())))
     }
 
     /// Lets the child go on, and waits for its end. Meanwhile signals are passed on to it, and when it

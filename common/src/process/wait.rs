@@ -8,7 +8,7 @@ use super::{Child, retry};
 use crate::error::failed;
 use crate::namespaces::{NEWPID, number_in_proc};
 use crate::terminal::Relay;
-use crate::{Result, sys};
+use crate::{Result, proc, sys};
 use nix::libc;
 use nix::sys::prctl::set_dumpable;
 use nix::sys::signal::Signal::{self, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSEGV};
@@ -92,18 +92,18 @@ impl Child {
         }
         // If it cannot be read, the signal is left to the command.
         let number = number_in_proc(self.pid).map_or(0, Pid::as_raw);
-        let read = |file| fs::read_to_string(format!("/proc/{number}/{file}")).unwrap_or_default();
+        let read = |file| proc::read(format!("/proc/{number}/{file}"));
         let waits = format!("{} ", libc::SYS_rt_sigtimedwait);
         for _ in 0..1000 {
-            // While sigwaitinfo(2) waits for signals, SigBlk is without them. An init such as tini(1) waits so.
-            let is_waiting = read("syscall").starts_with(&waits);
-            let status = read("status");
+            // An init such as tini(1) waits in sigwaitinfo(2), and meanwhile SigBlk is without the signals. It may
+            // begin or end to wait between two looks.
+            let [before, syscall, after] = ["status", "syscall", "status"].map(read);
             let has = |field: &str, signal: Signal| {
-                let mask = status.lines().find_map(|line| line.strip_prefix(field));
-                let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-                mask.is_none_or(|mask| mask >> (signal as i32 - 1) & 1 == 1)
+                let is_in = |mask: u64| mask >> (signal as i32 - 1) & 1 == 1;
+                let mut looks = [&before, &after].into_iter();
+                looks.any(|status| proc::bits(status, field).is_none_or(is_in))
             };
-            if is_waiting || has("SigIgn:", signal) || has("SigCgt:", signal) {
+            if syscall.starts_with(&waits) || has("SigIgn:", signal) || has("SigCgt:", signal) {
                 return false;
             }
             // A shell blocks all signals for the moment in which it forks: so look again.

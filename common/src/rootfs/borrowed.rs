@@ -1,10 +1,9 @@
 //! A root in memory that borrows the host's programs, for readers who have no root file system yet.
 
 use super::COVERED;
-use crate::error::{accept, failed};
-use crate::files::{self, Open, kind, link, make_directory};
+use crate::error::failed;
+use crate::files::{self, kind, link, make_directory};
 use crate::{Result, dev, mount};
-use nix::errno::Errno;
 use nix::unistd::gethostname;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -62,7 +61,7 @@ pub(super) fn borrow_host_programs() -> Result<PathBuf> {
         let hostname = gethostname().map_err(failed("gethostname()"))?;
         let hosts = format!("127.0.0.1 localhost\n127.0.1.1 {}\n", hostname.display());
         for (name, text) in [("hosts", &*hosts), PASSWD, GROUP] {
-            files::write(&root.join("etc").join(name), Open::New, text)?;
+            files::create(&root.join("etc").join(name), text)?;
         }
         dev::fill(&root.join("dev"))
     })?;
@@ -75,21 +74,14 @@ fn borrow(root: &Path, name: impl AsRef<Path>) -> Result<()> {
     let Some(kind) = kind(&from)? else {
         return Ok(());
     };
-    let parents = name.as_ref().ancestors().skip(1).collect::<Vec<_>>();
-    for parent in parents
-        .iter()
-        .rev()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        accept(Errno::EEXIST, make_directory(&root.join(parent)))?;
-    }
+    files::make_parents(&to)?;
     if kind.is_symlink() {
         let target = fs::read_link(&from).map_err(failed(format!("readlink({from:?})")))?;
         return link(&target, &to);
     }
     match kind.is_dir() {
         true => make_directory(&to)?,
-        false => files::write(&to, Open::New, "")?,
+        false => files::create(&to, "")?,
     }
     mount::rbind_read_only(&from, &to)
 }

@@ -9,9 +9,10 @@ mod borrowed;
 
 use crate::error::failed;
 use crate::explain::{heading, step, word};
-use crate::files::{self, Open, kind, make_directory};
-use crate::idmap::{self, first_mapped};
+use crate::files::{self, kind, make_directory};
+use crate::idmap;
 use crate::mount::Tree;
+use crate::proc::first_mapped;
 use crate::{Error, Result, mount, report};
 use nix::errno::Errno;
 use nix::unistd::geteuid;
@@ -249,6 +250,6 @@ pub fn make_old_root(root: &Path) -> Result<PathBuf> {
 pub fn write(path: &str, text: &str) -> Result<()> {
     let shell = format_args!("echo {} > {}", word(text.trim_end()), word(path));
     step(shell, "a file that only the container sees", || {
-        files::write(Path::new(path), Open::New, text)
+        files::create(Path::new(path), text)
     })
 }

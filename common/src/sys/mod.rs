@@ -6,7 +6,7 @@ mod signals;
 
 pub(crate) use capabilities::{drop_from_bounding_set, permitted_capabilities};
 pub(crate) use capabilities::{raise_ambient, set_capabilities};
-pub(crate) use mount::{Attributes, mount_setattr, move_mount, open_tree};
+pub(crate) use mount::{mount_setattr, move_mount, open_tree};
 pub(crate) use signals::{Alarm, end_by, kill, set_ignored, wait_for_signal, waitpid};
 
 use nix::errno::Errno;
@@ -14,7 +14,7 @@ use nix::libc;
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
-use nix::unistd::{ForkResult, Pid};
+use nix::unistd::{ForkResult, Pid, close};
 use std::ffi::OsStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -29,26 +29,19 @@ fn checked(returned: impl Into<libc::c_long>) -> nix::Result<()> {
 static HOST_ONLY: Mutex<Vec<RawFd>> = Mutex::new(vec![]);
 
 /// [`clone`] closes this descriptor in the new process. It would keep a lock locked and a
-/// pipe open after the stage has been killed.
+/// pipe open after the stage has been killed. The stage itself keeps it open: another one must not get its number.
 pub(crate) fn close_in_child(fd: impl AsFd) {
     if let Ok(mut all) = HOST_ONLY.lock() {
         all.push(fd.as_fd().as_raw_fd());
     }
 }
 
-/// Before the stage closes such a descriptor: another one may get its number.
-pub(crate) fn forget(fd: impl AsFd) {
-    if let Ok(mut all) = HOST_ONLY.lock() {
-        all.retain(|number| *number != fd.as_fd().as_raw_fd());
-    }
-}
-
 fn close_host_only() {
+    // The new process never uses the owners of these descriptors, and ends without dropping them: it
+    // executes a program or calls _exit(2).
     let all = HOST_ONLY.lock().map(|mut all| std::mem::take(&mut *all));
     for fd in all.unwrap_or_default() {
-        // SAFETY: the new process never uses the owner of this descriptor, and ends without
-        // dropping it: it executes a program or calls _exit(2).
-        unsafe { libc::close(fd) };
+        let _ = close(fd);
     }
 }
 
@@ -85,9 +78,10 @@ pub(crate) fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Whether SIGPIPE was ignored, and which of the descriptors 0 to 2 were closed (a bit each), before
-/// the start-up of Rust's library changed both.
+/// Whether these signals were ignored, and which of the descriptors 0 to 2 were closed (a bit each), before
+/// the start-up of Rust's library.
 static SIGPIPE_IGNORED: AtomicBool = AtomicBool::new(false);
+static SIGCHLD_IGNORED: AtomicBool = AtomicBool::new(false);
 static CLOSED: AtomicU8 = AtomicU8::new(0);
 
 /// The linker puts this into the list of functions that run before `main`, and before Rust's own
@@ -99,6 +93,9 @@ static REMEMBER: extern "C" fn() = {
         // Ignoring it is what Rust's start-up does next.
         let ignored = set_ignored(Signal::SIGPIPE, true).unwrap_or(false);
         SIGPIPE_IGNORED.store(ignored, Relaxed);
+        // Where it is ignored, the kernel reaps children, and their exit status is lost.
+        let ignored = set_ignored(Signal::SIGCHLD, false).unwrap_or(false);
+        SIGCHLD_IGNORED.store(ignored, Relaxed);
         // SAFETY: a query about a number, whether it is open or not.
         let query = |fd: &i32| Errno::result(unsafe { libc::fcntl(*fd, libc::F_GETFD) });
         let is_closed = |fd: &i32| query(fd) == Err(Errno::EBADF);
@@ -108,13 +105,12 @@ static REMEMBER: extern "C" fn() = {
     remember
 };
 
-/// Gives the command what the caller has handed on: SIGPIPE as it was, and closed descriptors.
+/// Gives the command what the caller has handed on: the two signals as they were, and closed descriptors.
 pub(crate) fn restore_inherited() -> nix::Result<()> {
     set_ignored(Signal::SIGPIPE, SIGPIPE_IGNORED.load(Relaxed))?;
+    set_ignored(Signal::SIGCHLD, SIGCHLD_IGNORED.load(Relaxed))?;
     for fd in (0..3).filter(|fd| CLOSED.load(Relaxed) >> fd & 1 == 1) {
-        // SAFETY: the next call is execve(2). If that fails, only stderr is still used, by
-        // number, and a write to it may fail.
-        unsafe { libc::close(fd) };
+        let _ = close(fd); // where execve(2) fails, a write to stderr may fail
     }
     Ok(())
 }

@@ -6,31 +6,19 @@ use nix::libc;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// What mount_setattr(2) sets: `struct mount_attr`.
-#[derive(Default)]
-#[repr(C)]
-pub(crate) struct Attributes {
-    pub(crate) set: u64,
-    pub(crate) clear: u64,
-    pub(crate) propagation: u64,
-    pub(crate) userns_fd: u64,
-}
-
 /// mount_setattr(2), for the mount at `path`, or of the descriptor `tree`, and all below.
 pub(crate) fn mount_setattr(
     tree: Option<&OwnedFd>,
     path: &CStr,
-    attributes: &Attributes,
+    attributes: &libc::mount_attr,
 ) -> nix::Result<()> {
     let from = tree.map_or(libc::AT_FDCWD, AsRawFd::as_raw_fd);
     let (number, path) = (libc::SYS_mount_setattr, path.as_ptr());
     let flags = libc::AT_RECURSIVE | tree.map_or(0, |_| libc::AT_EMPTY_PATH);
     let size = size_of_val(attributes);
+    let attributes = std::ptr::from_ref(attributes);
     // SAFETY: `path` ends with NUL, and the kernel reads `size` bytes of `attributes`.
-    checked(unsafe {
-        let attributes: *const Attributes = attributes;
-        libc::syscall(number, from, path, flags, attributes, size)
-    })
+    checked(unsafe { libc::syscall(number, from, path, flags, attributes, size) })
 }
 
 /// open_tree(2): a copy of the mounts at `path` and below, which are not attached anywhere.

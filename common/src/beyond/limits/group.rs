@@ -3,7 +3,8 @@
 use crate::capabilities::Capabilities;
 use crate::error::{accept, failed};
 use crate::explain::{heading, step, word};
-use crate::files::{self, Open, make_directory, remove_directory};
+use crate::files::{self, make_directory, remove_directory};
+use crate::proc::{mount_points, read};
 use crate::{Error, Result, janitor::Janitor};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -20,23 +21,16 @@ const STAGE: &str = "stage";
 /// A step: `echo TEXT > FILE`.
 pub(super) fn echo(text: &str, file: &Path, does: &str) -> Result<()> {
     let shell = format_args!("echo {} > {}", word(text), word(file));
-    step(shell, does, || files::write(file, Open::Existing, text))
-}
-
-/// Nothing, if the file cannot be read.
-pub(super) fn read(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_default()
+    step(shell, does, || files::write(file, text))
 }
 
 /// The directory of the stage's own group.
 pub(super) fn own_group() -> Result<PathBuf> {
-    let files = ["/proc/self/mountinfo", "/proc/self/cgroup"];
-    let [mounts, groups] = files.map(|file| read(Path::new(file)));
-    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "));
-    let mount = mount.and_then(|line| line.split(' ').nth(4));
+    let mounts = mount_points(|line, _| line.contains(" - cgroup2 "));
+    let groups = read("/proc/self/cgroup");
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"));
     let error = Error::input("no file system of cgroup v2 is mounted");
-    match (mount, own) {
+    match (mounts.first(), own) {
         (Some(mount), Some(own)) => Ok(Path::new(mount).join(own)),
         _ => Err(error.hint("mount -t cgroup2 cgroup2 /sys/fs/cgroup")),
     }
@@ -44,8 +38,8 @@ pub(super) fn own_group() -> Result<PathBuf> {
 
 /// Why the stage's own group cannot be divided, and what to do.
 fn hint(own: &Path, controllers: &str) -> String {
-    let groups = read(Path::new("/proc/self/cgroup"));
-    let enabled = read(&own.join("cgroup.controllers"));
+    let groups = read("/proc/self/cgroup");
+    let enabled = read(own.join("cgroup.controllers"));
     let user = if geteuid().is_root() { "" } else { "--user " };
     let run = format!("systemd-run {user}--scope -p Delegate=yes stage5-net ...");
     for name in controllers.split(' ') {
@@ -70,7 +64,7 @@ fn hint(own: &Path, controllers: &str) -> String {
 /// Prepares a group for the container's below it. Returns that one's path, and the janitor that will remove it.
 pub(super) fn divide(own: &Path, controllers: &str) -> Result<(PathBuf, Janitor)> {
     let is_root = !own.join("cgroup.events").exists();
-    if !is_root && read(&own.join("cgroup.procs")).trim() != getpid().to_string() {
+    if !is_root && read(own.join("cgroup.procs")) != getpid().to_string() {
         let what = format!("other processes are in the stage's group {own:?}, too");
         return Err(Error::input(what).hint(hint(own, controllers)));
     }
@@ -94,8 +88,8 @@ pub(super) fn divide(own: &Path, controllers: &str) -> Result<(PathBuf, Janitor)
         let shell = format_args!("mkdir {}; echo 0 > {}", word(&stage), word(&procs));
         step(shell, "a divided group holds no process", || {
             accept(Errno::EEXIST, make_directory(&stage))?;
-            files::write(&procs, Open::Existing, &janitor.pid().to_string())?;
-            files::write(&procs, Open::Existing, "0")
+            files::write(&procs, &janitor.pid().to_string())?;
+            files::write(&procs, "0")
         })
         .map_err(explained)?;
     }
@@ -127,13 +121,13 @@ fn remove(path: &str) -> Result<()> {
         return Ok(());
     };
     heading("clean-up");
-    let write = |file: &Path, text: &str| files::write(file, Open::Existing, text);
+    let write = |file: &Path, text: &str| files::write(file, text);
     if path.ends_with(STAGE) {
         let (off, file) = ("-memory -pids -cpu", own.join("cgroup.subtree_control"));
         let shell = format_args!("echo {} > {}; rmdir {group}", word(off), word(&file));
         return step(shell, "the stage returns to its group", || {
             write(&file, off)?;
-            for pid in read(&path.join("cgroup.procs")).lines() {
+            for pid in read(path.join("cgroup.procs")).lines() {
                 // ESRCH: it has ended meanwhile.
                 accept(Errno::ESRCH, write(&own.join("cgroup.procs"), pid))?;
             }

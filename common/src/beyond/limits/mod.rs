@@ -18,8 +18,9 @@ mod group;
 use crate::error::accept;
 use crate::explain::{Fact, call, change, heading, step, word};
 use crate::files::make_directory;
+use crate::proc::read;
 use crate::{Result, janitor::Janitor, namespaces::NEWCGROUP, report};
-use group::{divide, echo, own_group, read};
+use group::{divide, echo, own_group};
 use nix::{errno::Errno, sched::unshare, unistd::Pid};
 use std::path::PathBuf;
 
@@ -148,7 +149,7 @@ impl Drop for Limits<'_> {
     fn drop(&mut self) {
         if let (Some(memory), Some((path, _))) = (&self.options.memory, &self.group) {
             let is_kill = |line: &str| line.starts_with("oom_kill ") && line != "oom_kill 0";
-            if read(&path.join("memory.events")).lines().any(is_kill) {
+            if read(path.join("memory.events")).lines().any(is_kill) {
                 let text = "the kernel killed the container: out of memory, with";
                 report::warning(&format!("{text} --memory {memory}"));
             }
