@@ -1013,6 +1013,68 @@ fn the_output_of_a_quick_command_is_shown() {
     }
 }
 
+/// The terminal inside stays, and its keys with it, when no process has it open.
+#[test]
+fn a_command_that_closes_its_terminal() {
+    for caller in callers() {
+        let mark = support::mark();
+        let closes = format!("exec sleep {mark} </dev/null >/dev/null 2>&1");
+        let around = ["sh", "-c", "\"$@\"; echo status $?", "sh"];
+        let run = Run::new(STAGE, caller).under(&around);
+        let mut terminal = support::at_a_terminal(&run, &["--", "sh", "-c", &closes]);
+        support::within_a_minute(|| !support::running(&mark).is_empty());
+        terminal.send_control('c').unwrap();
+        terminal.exp_string("status 130\r\n").unwrap();
+    }
+}
+
+/// Ctrl-D before the command has started.
+#[test]
+fn the_end_of_input_comes_first() {
+    for caller in callers() {
+        let command = format!("{} cat", support::reachable(STAGE).display());
+        // script(1) types Ctrl-D when its own input ends.
+        let script = r#"for round in $(seq 8); do script -qec "$0" /dev/null </dev/null; done"#;
+        let seen = Run::new("sh", caller).output(&["-c", script, &command]);
+        assert_eq!(seen.status.code(), Some(0), "{seen:?}");
+        assert!(!seen.stdout.contains(&0), "{seen:?}");
+    }
+}
+
+/// Many lines to a terminal whose reader is slow, and whose writers do not wait.
+#[test]
+fn nothing_is_lost_at_a_full_terminal() {
+    for caller in callers() {
+        let stage = support::reachable(STAGE);
+        let nonblocking = "import fcntl, os, sys; fcntl.fcntl(1, fcntl.F_SETFL, os.O_NONBLOCK); os.execvp(sys.argv[1], sys.argv[1:])";
+        let lines = format!(
+            "script -qec 'python3 -c \"{nonblocking}\" {} seq 30000' /dev/null </dev/null | {{ sleep 0.3; grep -c '^[0-9]'; }}",
+            stage.display()
+        );
+        assert_eq!(Run::new("sh", caller).stdout(&["-c", &lines]), "30000\n");
+    }
+}
+
+/// The terminal goes away, and the stage ignores the signal for it.
+#[test]
+fn a_hangup_that_is_ignored() {
+    for caller in callers() {
+        let mark = format!("6{}", support::mark()); // longer than a minute
+        let stage = support::reachable(STAGE);
+        let command = format!(
+            "trap '' HUP; exec {} sh -c 'sleep {mark} & read x'",
+            stage.display()
+        );
+        let run = Run::new("script", caller).alone(&["-qec", &command, "/dev/null"]);
+        // script(1) has the other end of the terminal, and waits for its own input.
+        let mut script = { run }.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        support::within_a_minute(|| !support::running(&mark).is_empty());
+        script.kill().unwrap();
+        script.wait().unwrap();
+        support::within_a_minute(|| support::running(&mark).is_empty());
+    }
+}
+
 /// In the background the stage stops when it uses the terminal, and `fg` brings the container's shell.
 #[test]
 fn a_container_in_the_background() {

@@ -182,6 +182,15 @@ pub(crate) fn ask_for_words(socket: &OwnedFd) {
     unsafe { libc::setsockopt(fd, level, option, (&raw const on).cast(), 4) };
 }
 
+/// The other end of a pseudo-terminal, not as a controlling terminal: TIOCGPTPEER of ioctl_tty(2).
+pub(crate) fn open_peer(master: impl AsFd) -> nix::Result<OwnedFd> {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: the call takes a number, and returns a descriptor.
+    let fd = unsafe { libc::ioctl(master.as_fd().as_raw_fd(), libc::TIOCGPTPEER, flags) };
+    // SAFETY: the kernel has just opened it.
+    Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Gives one terminal the window size of another: TIOCGWINSZ and TIOCSWINSZ.
 pub(crate) fn copy_window_size(from: BorrowedFd<'_>, to: impl AsFd) {
     let mut size = [0_u16; 4]; // struct winsize
