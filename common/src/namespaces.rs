@@ -59,7 +59,7 @@ pub(crate) fn number_in_proc(pid: Pid) -> Result<Pid> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
     let read = fs::read_to_string(&path).map_err(failed(format!("read({path:?})")));
     let hint = "this needs the proc file system: mount -t proc proc /proc";
-    let info = read.map_err(|error| error.hint(hint))?;
+    let info = read.map_err(|error| error.hint_on(Errno::ENOENT, hint))?;
     match proc::field(&info, "Pid:").and_then(|number| number.parse().ok()) {
         Some(number @ 1..) => Ok(Pid::from_raw(number)),
         _ => {

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 /// A second command in a running container
 #[derive(clap::Parser)]
-#[command(version)]
+#[command(name = "exec", version)]
 struct Args {
     /// The container's process, as the host numbers it
     pid: i32,

@@ -84,7 +84,7 @@ fn write(args: &Args) -> Result<(), Box<dyn Error>> {
     });
     // Only root can change the host's network.
     if users[0][1] == 0 {
-        config["hooks"] = hooks(&args.network);
+        config["hooks"] = hooks(&args.network)?;
     }
     fs::create_dir_all(&args.bundle)?;
     fs::write(
@@ -195,11 +195,9 @@ fn seccomp(confine: &confine::Options) -> Value {
 
 /// Stage 5. A bundle has no field for links, so a hook adds them on the host, as the slide does; its stdin
 /// has the process id. An ordinary user cannot, and has only `lo`.
-fn hooks(network: &network::Options) -> Value {
+fn hooks(network: &network::Options) -> Result<Value, common::Error> {
     let (bridge, address) = (&network.bridge, network.bridge_addr);
-    let mut others = address.others();
-    let mut next = || others.next().unwrap_or(address);
-    let (host, container) = (next(), next());
+    let (host, container) = network.addresses()?;
     let create = format!(
         "pid=$(sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p')
         ip link add {bridge} type bridge
@@ -223,5 +221,5 @@ fn hooks(network: &network::Options) -> Value {
         let path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
         json!([{ "path": "/bin/sh", "args": ["sh", "-euc", text], "env": [path] }])
     };
-    json!({ "createRuntime": hook(&create), "poststop": hook(&delete) })
+    Ok(json!({ "createRuntime": hook(&create), "poststop": hook(&delete) }))
 }

@@ -289,6 +289,46 @@ fn a_bind_stays_in_the_root() {
 }
 
 #[test]
+fn binds_that_cannot_be() {
+    for caller in callers() {
+        let run = Run::new(STAGE, caller);
+        let root = ["--rootfs", busybox().to_str().unwrap(), "--overlay"];
+        for (bind, why) in [
+            ("/", "is not / itself"),
+            ("/proc", "\"/proc\" is in /proc"),
+            ("/usr:/proc/sys", "\"/proc/sys\" is in /proc"),
+            (
+                "/etc/passwd:/etc",
+                "EINVAL: Invalid argument\nhint: inside is a link",
+            ),
+        ] {
+            let message = run.failure(1, &[&root[..], &["--bind", bind, "true"]].concat());
+            assert!(message.contains(why), "{bind}: {message}");
+        }
+    }
+}
+
+/// Ctrl-Z stops a command whose session is another one, because its output goes into a pipe.
+#[test]
+fn an_init_in_a_pipe_stops() {
+    for caller in callers() {
+        let mark = support::mark();
+        let pipe = "\"$@\" | cat; echo outside; fg";
+        let inside = format!("sleep {mark} & read x; echo inside");
+        for options in [&[][..], &["--init"]] {
+            let words = [options, &["sh", "-c", &inside]].concat();
+            let mut terminal = support::job_of_bash(STAGE, caller, pipe, &words);
+            support::within_a_minute(|| !support::running(&mark).is_empty());
+            terminal.send_control('z').unwrap();
+            terminal.exp_string("outside\r\n").unwrap();
+            terminal.send_line("").unwrap();
+            terminal.exp_string("inside\r\n").unwrap();
+            support::within_a_minute(|| support::running(&mark).is_empty());
+        }
+    }
+}
+
+#[test]
 fn an_init_reaps() {
     for caller in callers() {
         let run = Run::new(STAGE, caller);

@@ -536,6 +536,7 @@ fn the_bundle() {
         .arg("--rootfs")
         .arg(busybox())
         .args(["--hostname", "ounce", "--cap-add", "SYS_ADMIN"])
+        .args(["--container-addr", "172.20.1.77/24"])
         .args(["--memory", "64M", "--pids", "32", "--cpus", "0.5"]);
     let written = write.arg(&bundle).args(["echo", "x"]).output().unwrap();
     assert!(written.status.success(), "{written:?}");
@@ -553,6 +554,12 @@ fn the_bundle() {
     let config = fs::read_to_string(bundle.join("config.json")).unwrap();
     let config = serde_json::from_str::<Value>(&config).unwrap();
     assert_eq!(config["hostname"], "ounce");
+    let hooks = config["hooks"].to_string();
+    let is_root = geteuid().is_root(); // only root can change the host's network
+    assert_eq!(
+        hooks.contains("inside addr add 172.20.1.77/24 dev veth1"),
+        is_root
+    );
     let bounding = config["process"]["capabilities"]["bounding"]
         .as_array()
         .unwrap();

@@ -160,7 +160,7 @@ fn addresses_that_cannot_be() {
                 "{special}"
             );
         }
-        for name in ",a-name-of-16-byte,a/b,a b,a\"b,..,v%d,all,default".split(',') {
+        for name in ",a-name-of-16-byte,a/b,a b,a\"b,a*,..,v%d,all,default".split(',') {
             assert!(
                 failure(&["--bridge", name]).contains("'--bridge <NAME>'"),
                 "{name}"
@@ -197,6 +197,8 @@ fn what_is_there_already_stays() {
             assert!(kept.contains("br0    inet 172.20.9.9/24"), "{kept}");
             assert_eq!(run.stdout(&["--bridge", "br7", "hostname"]), "leopard\n");
         }
+        let bridge = ["--bridge", "veth0", "hostname"];
+        assert_eq!(Run::new(STAGE, caller).stdout(&bridge), "leopard\n");
         // The next free name for the pair, which is not that of the end inside.
         let veth0 =
             "ip link add veth0 type veth peer name other; ip address add 172.20.9.9/24 dev veth0";
@@ -243,14 +245,12 @@ fn a_subnet_that_is_in_use() {
                 "leopard\n"
             );
         }
-        // Of a default route nothing is taken over.
-        let default = format!("{lan} 10.8.0.2/24 dev lan; ip route add default via 10.8.0.1");
-        assert_eq!(
-            Run::new(STAGE, caller)
-                .prepare(&default)
-                .stdout(&["hostname"]),
-            "leopard\n"
-        );
+        // Of a default route nothing is taken over, nor of the two halves that a VPN adds.
+        for routes in ["default", "0.0.0.0/1 dev lan; ip route add 128.0.0.0/1"] {
+            let routes = format!("{lan} 10.8.0.2/24 dev lan; ip route add {routes} dev lan");
+            let run = Run::new(STAGE, caller).prepare(&routes);
+            assert_eq!(run.stdout(&["hostname"]), "leopard\n");
+        }
     }
 }
 

@@ -28,6 +28,13 @@ pub(super) struct Opened {
     read_only: bool,
 }
 
+const NO_PLACE: &str = "the path inside begins with /, is not / itself, and has no ..";
+
+fn is_place(path: &Path) -> bool {
+    let up = |part| part == Component::ParentDir;
+    path.has_root() && path.parent().is_some() && !path.components().any(up)
+}
+
 pub(super) fn parse(text: &str) -> std::result::Result<Bind, String> {
     let mut words = text.split(':').collect::<Vec<_>>();
     let read_only = words.last() == Some(&"ro");
@@ -39,12 +46,8 @@ pub(super) fn parse(text: &str) -> std::result::Result<Bind, String> {
     };
     // A slash at the end would let the kernel follow a link there.
     let inside = inside.map(|inside| PathBuf::from_iter(Path::new(inside).components()));
-    let is_plain = |path: &PathBuf| {
-        let up = |part| part == Component::ParentDir;
-        path.has_root() && path.parent().is_some() && !path.components().any(up)
-    };
-    if !inside.as_ref().is_none_or(is_plain) {
-        return Err("the path inside begins with /, is not / itself, and has no ..".into());
+    if !inside.as_ref().is_none_or(|inside| is_place(inside)) {
+        return Err(NO_PLACE.into());
     }
     let host = host.into();
     Ok(Bind {
@@ -66,11 +69,14 @@ impl Bind {
         let host = host.map_err(|error| error.hint_on(Errno::EACCES, other))?;
         let tree = Tree::open(&host)?;
         tree.restrict(self.read_only)?;
-        let inside = self.inside.clone();
+        let inside = self.inside.clone().unwrap_or_else(|| host.clone());
+        if !is_place(&inside) {
+            return Err(Error::input(format!("--bind {host:?}: {NO_PLACE}")));
+        }
         Ok(Opened {
             tree,
             is_directory: host.is_dir(),
-            inside: inside.unwrap_or_else(|| host.clone()),
+            inside,
             host,
             read_only: self.read_only,
         })
@@ -81,20 +87,23 @@ impl Opened {
     /// Attaches it in the container's root. If there is no such place, it is created, but only in memory.
     ///
     /// # Errors
-    /// `ENOENT` if a root on disk has no such place; `ENOTDIR` if one is a directory and the other is not.
+    /// `ENOENT` if a root on disk has no such place; `EINVAL` if one is a directory and the other is not.
     pub(super) fn attach(&self) -> Result<()> {
         let (host, inside) = (word(&self.host), word(&self.inside));
         let option = if self.read_only { "-o ro " } else { "" };
         let shell = format_args!("mount --rbind {option}{host} {inside}");
         mount::step(shell, "a part of the host appears inside", || {
             let found = kind(&self.inside)?;
-            let mut above = self.inside.ancestors().skip(1);
-            let above = above.find(|path| path.exists()).unwrap_or(Path::new("/"));
+            let mut existing = self.inside.ancestors().filter(|path| path.exists());
+            let above = existing.next().unwrap_or(Path::new("/"));
             self.must_not_be_in_proc(above)?;
             if found.is_none() {
                 self.create(above)?;
             }
-            self.tree.attach(&self.inside)
+            let hint =
+                "inside is a link there, or a file where a directory is bound, or the reverse";
+            let attached = self.tree.attach(&self.inside);
+            attached.map_err(|error| error.hint_on(Errno::EINVAL, hint))
         })
     }
 

@@ -6,6 +6,7 @@ use crate::error::failed;
 use crate::namespaces::{names, pidfd};
 use crate::process::take_root_ids;
 use crate::{Error, Result, idmap};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl::set_dumpable;
 use nix::unistd::{Pid, geteuid};
@@ -28,7 +29,10 @@ impl Entrance {
     /// setns(2): a new PID namespace is that of the children from now on.
     pub fn enter(&self, flags: CloneFlags) -> Result<()> {
         let text = format!("setns(pidfd, {})", names(flags.iter_names()));
-        setns(&self.0, flags).map_err(failed(text))
+        let hint = "only root and the user who started the container may enter it; with --init enter its \
+                    command, not PID 1: pgrep -P PID";
+        let entered = setns(&self.0, flags).map_err(failed(text));
+        entered.map_err(|error| error.hint_on(Errno::EPERM, hint))
     }
 }
 

@@ -33,8 +33,9 @@ impl Network<'_> {
     /// If the host has no default route; those of writing to /proc/sys.
     pub(crate) fn forward(&self, bridge: &Link, veth: &Link) -> Result<Option<String>> {
         let (links, routes) = (self.0.links()?, self.0.routes()?);
-        // The kernel lists the one with the lowest metric first.
-        let default = routes.iter().find(|route| route.cidr.prefix == 0);
+        // The kernel lists the one with the lowest metric first. A VPN's is two halves, which win.
+        let widest = |prefix| routes.iter().find(|route| route.cidr.prefix == prefix);
+        let default = widest(1).or_else(|| widest(0));
         let uplink = links
             .iter()
             .find(|link| Some(link.index) == default.map(|route| route.index));

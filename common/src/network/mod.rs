@@ -154,7 +154,7 @@ pub fn open<'a>(options: &'a Options, idmap: &idmap::Options) -> Result<Network<
         links: Links(socket),
         group,
         bridge,
-        veth: host.free_veth(),
+        veth: host.free_veth(options),
         bridge_addr: options.bridge_addr,
         host_addr,
         container_addr,

@@ -34,11 +34,11 @@ pub struct Options {
     pub(super) container_addr: Option<Cidr>,
 }
 
-/// A link's name: `dev_valid_name` of net/core/dev.c. `all` and `default` are names of sysctls, and nft(8) cannot
-/// quote a quote.
+/// A link's name: `dev_valid_name` of net/core/dev.c. `all` and `default` are names of sysctls, and the others
+/// are special in nft(8) and in a shell.
 fn link_name(name: &str) -> std::result::Result<String, String> {
     let length = name.len();
-    let bad = |byte: u8| b"/:%\"".contains(&byte) || byte.is_ascii_whitespace();
+    let bad = |byte: u8| b"/:%\"*\\;$`'".contains(&byte) || byte.is_ascii_whitespace();
     let problem = match name {
         "" | "." | ".." => "a link needs a name".into(),
         "all" | "default" => format!("{name} means every link in /proc/sys/net"),
@@ -78,6 +78,18 @@ impl Options {
             earlier.push((name, cidr));
         }
         Ok(())
+    }
+
+    /// The addresses of veth0 and veth1, where no other container is: for other runtimes.
+    ///
+    /// # Errors
+    /// If they are not different ones of one subnet.
+    pub fn addresses(&self) -> Result<(Cidr, Cidr)> {
+        self.check()?;
+        let host = self.host_address();
+        let mut others = self.bridge_addr.others().filter(|other| *other != host);
+        let container = self.container_addr.or_else(|| others.next());
+        Ok((host, container.unwrap_or(host)))
     }
 
     pub(super) fn host_address(&self) -> Cidr {

@@ -63,10 +63,11 @@ impl Host {
     }
 
     /// A free name for the host's end.
-    pub(super) fn free_veth(&self) -> String {
+    pub(super) fn free_veth(&self, options: &Options) -> String {
         let mut names = (0..).map(|number| format!("veth{number}"));
         let is_free = |name: &String| self.links.iter().all(|link| link.name != *name);
-        let found = names.find(|name| name != INSIDE && is_free(name));
+        let is_reserved = |name: &String| [INSIDE, &options.bridge].contains(&name.as_str());
+        let found = names.find(|name| !is_reserved(name) && is_free(name));
         found.unwrap_or_default()
     }
 
@@ -111,8 +112,9 @@ impl Host {
         Err(Error::new(format!("{option} {cidr}"), Errno::EADDRINUSE).hint(hint))
     }
 
-    /// If another link or route has our subnet, the bridge takes over its traffic: somebody's LAN
-    /// perhaps. A default route loses none, since more specific routes win.
+    /// If another link or route has our subnet, the bridge takes over its traffic: a LAN's, perhaps. A default
+    /// route loses none, since more specific routes win. A VPN's default route can be two halves, 0.0.0.0/1 and
+    /// 128.0.0.0/1.
     fn conflict(&self, ours: Cidr, bridge: Option<u32>) -> Result<()> {
         let link = |index: u32| self.links.iter().find(|link| link.index == index);
         // On a link other than the bridge itself and its ports.
@@ -121,7 +123,7 @@ impl Host {
             let belongs = bridge.is_some() && [Some(found.index), ports_master].contains(&bridge);
             !belongs && found.cidr.overlaps(ours)
         };
-        let mut routes = self.routes.iter().filter(|route| route.cidr.prefix > 0);
+        let mut routes = self.routes.iter().filter(|route| route.cidr.prefix > 1);
         let (index, what) =
             if let Some(Address { index, cidr }) = self.addresses.iter().find(conflicts) {
                 (*index, format!("the address {cidr}"))

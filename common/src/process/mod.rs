@@ -58,8 +58,14 @@ pub struct Child {
 /// Rust program with one thread just goes on in the child.
 pub fn clone(flags: CloneFlags, container: impl FnOnce() -> Result<Infallible>) -> Result<Child> {
     heading("namespaces");
-    let shell = format_args!("unshare -{}", letters(flags));
-    let (started, start, cloned) = step(shell, "a child in new namespaces", || {
+    let (shell, does) = match flags.is_empty() {
+        true => (String::new(), "a process in the container"), // of the exec example
+        false => (
+            format!("unshare -{}", letters(flags)),
+            "a child in new namespaces",
+        ),
+    };
+    let (started, start, cloned) = step(shell, does, || {
         let (started, start) = call("pipe2(O_CLOEXEC)", || pipe2(OFlag::O_CLOEXEC))?;
         let text = format_args!("clone({}|SIGCHLD)", names(flags.iter_names()));
         let cloned = call(text, || sys::clone(flags));

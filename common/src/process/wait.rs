@@ -73,8 +73,15 @@ impl Child {
                     emulated = Some(ExitStatus::from_raw(signal as i32));
                     let _ = kill(self.pid, SIGKILL);
                 }
-            } else if STOPS.contains(&signal) && self.drops(signal) {
-                stopping = kill(self.pid, SIGSTOP).is_ok();
+            } else if STOPS.contains(&signal) {
+                if self.drops(signal) {
+                    stopping = kill(self.pid, SIGSTOP).is_ok();
+                } else if !self.is_in_our_group() {
+                    // The key has not reached it: its session is another one.
+                    let _ = kill(self.pid, signal);
+                    let _ = raise(SIGSTOP);
+                    let _ = kill(self.pid, SIGCONT);
+                }
             }
         }
     }

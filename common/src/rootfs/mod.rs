@@ -119,6 +119,7 @@ fn find_default() -> Result<Option<PathBuf>> {
         Ok(found) if found.is_dir() && [0, geteuid().as_raw()].contains(&found.uid()) => {
             return Ok(Some(DEFAULT.into()));
         }
+        Ok(found) if !found.is_dir() => format!("{DEFAULT} is not a directory"),
         Ok(_) => format!("{DEFAULT} belongs to another user"),
         Err(error) if error.kind() == NotFound => format!("no root file system in {DEFAULT}"),
         Err(error) => return Err(failed(format!("lstat({DEFAULT:?})"))(error)),

@@ -169,8 +169,10 @@ impl Relay {
         };
         self.pending.extend_from_slice(&bytes[..length]);
         let key = self.signal_key(&bytes[..length]);
-        self.push();
-        key
+        if key.is_none() {
+            self.push();
+        }
+        key // which is passed on by the next call, after the stage has looked at PID 1
     }
 
     fn signal_key(&self, bytes: &[u8]) -> Option<Signal> {

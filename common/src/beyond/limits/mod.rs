@@ -46,7 +46,7 @@ pub struct Options {
 /// As the kernel reads it.
 fn bytes(text: &str) -> std::result::Result<String, String> {
     let number = text.strip_suffix(['K', 'M', 'G']).unwrap_or(text);
-    match number.parse::<u32>() {
+    match number.parse::<u64>() {
         Ok(1..) => Ok(text.into()),
         _ => Err("it is a number of bytes, or of K, M or G: 64M".into()),
     }
