@@ -47,7 +47,7 @@ impl OldRoot {
     pub fn detach(self) -> Result<()> {
         let (name, number) = (word(&self.name), self.directory.as_raw_fd());
         let shell = format_args!("mount --make-rprivate {name}");
-        step(shell, "the host keeps its mounts", || {
+        step(shell, "private already; the slide has it", || {
             call(format_args!("fchdir({number})"), || fchdir(&self.directory))?;
             set_propagation(".", MsFlags::MS_PRIVATE)
         })?;
