@@ -15,7 +15,7 @@ const STACK: u64 = 128 << 10;
 /// stage, with one message on stderr.
 pub fn main<A: Parser>(host: impl FnOnce(&A) -> Result<Exit>) -> ExitCode {
     let done = must_have_stack().and_then(|()| run(host));
-    done.unwrap_or_else(|error| explain::failed(&error).into())
+    done.unwrap_or_else(|error| explain::report_failure(&error).into())
 }
 
 fn run<A: Parser>(host: impl FnOnce(&A) -> Result<Exit>) -> Result<ExitCode> {

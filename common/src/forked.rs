@@ -23,5 +23,5 @@ pub(crate) fn fork<T>(run: impl FnOnce() -> Result<T>) -> Result<Forked> {
         return Ok(Forked(child));
     }
     explain::beside();
-    sys::exit(run().map_or_else(|error| explain::failed(&error), |_| 0))
+    sys::exit(run().map_or_else(|error| explain::report_failure(&error), |_| 0))
 }

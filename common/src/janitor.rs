@@ -24,7 +24,7 @@ pub(crate) struct Janitor {
 }
 
 impl Janitor {
-    /// Forks it. At the end it calls `remove` with each name that it was told, in this order. It keeps only
+    /// Forks it. At the end it calls `remove` with each name that the stage has written, in this order. It keeps only
     /// these capabilities.
     pub(crate) fn start(kept: Capabilities, remove: fn(&str) -> Result<()>) -> Result<Self> {
         let (names, pipe) = call("pipe2(O_CLOEXEC)", || pipe2(OFlag::O_CLOEXEC))?;
@@ -43,7 +43,7 @@ impl Janitor {
         self.process.0
     }
 
-    /// Tells it, before the thing is created, what to remove. `EPIPE` if it was killed.
+    /// Writes, before the thing is created, what to remove. `EPIPE` if the janitor was killed.
     pub(crate) fn remove_at_end(&self, name: &str) -> Result<()> {
         let line = format!("{name}\n");
         call("write(pipe)", || write(&self.pipe, line.as_bytes())).map(drop)
@@ -61,7 +61,7 @@ fn settle(names: &OwnedFd, kept: Capabilities) -> Result<()> {
     capabilities::reduce_to(kept)
 }
 
-/// Reads until the stage has ended, and removes what it has named. Nobody else would, so what fails for
+/// Reads until the stage has ended, and removes what it has named. No other process would, so what fails for
 /// a passing reason, such as too little memory, is tried again.
 fn clean_up(names: OwnedFd, remove: fn(&str) -> Result<()>) -> Result<()> {
     let (mut pipe, mut bytes, mut failures) = (File::from(names), Vec::new(), 0);

@@ -1,15 +1,16 @@
 //! How steps are shown: `--explain` and `--step`.
 //!
 //! A *step* is a line of the slide: its shell command, and in a few words what it changes. A *call* is
-//! one system call or netlink request beneath it: carried out, shown, and named when it fails. No
-//! text is formatted unless it is needed.
+//! one system call or netlink request beneath it: carried out, shown, and named when it fails. What only
+//! looks, or concerns the stage's own process, is not shown, and `error::failed` names it. No text
+//! is formatted unless it is needed.
 
 mod fact;
 mod narrator;
 
 pub(crate) use fact::Fact;
 
-use crate::error::failed as call_failed;
+use crate::error::failed;
 use crate::report::{self, use_json};
 use crate::{Error, Result};
 use narrator::{ASK, CONTINUE, Narrator};
@@ -56,7 +57,7 @@ impl Options {
         let mut new = Narrator::new(format);
         if self.step {
             let opened = open("/dev/tty", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty());
-            let terminal = opened.map_err(call_failed("open(\"/dev/tty\", O_RDWR|O_CLOEXEC)"));
+            let terminal = opened.map_err(failed("open(\"/dev/tty\", O_RDWR|O_CLOEXEC)"));
             let hint = "--step needs a terminal; --explain shows the steps without waiting";
             new.terminal = Some(terminal.map_err(|error| error.hint(hint))?);
             new.pace = ASK;
@@ -185,7 +186,7 @@ pub(crate) fn set_pace(pace: u8) {
 }
 
 /// Reports an error; returns the exit status for it.
-pub(crate) fn failed(error: &Error) -> u8 {
+pub(crate) fn report_failure(error: &Error) -> u8 {
     narrate(|narrator| narrator.failed(error));
     report::error(error);
     error.status()

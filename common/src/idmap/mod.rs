@@ -39,7 +39,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Fails without a map: nobody inside could own a file.
+    /// Fails without a map: no user inside could own a file.
     pub(crate) fn must_map_root(&self) -> Result<()> {
         if self.map != Map::None {
             return Ok(());
@@ -106,7 +106,31 @@ pub fn map_root_user(child: Pid, options: &Options) -> Result<()> {
     if options.is_range() {
         return Maps::find(outer)?.write(child);
     }
-    write_maps(number_in_proc(child)?, outer, [0, 0], true)
+    let child = number_in_proc(child)?;
+    let users = format!("0 {} 1", outer.0);
+    echo(
+        &users,
+        child,
+        "uid_map",
+        "first id inside, outside, how many",
+    )?;
+    echo("deny", child, "setgroups", "no process can drop a group")?;
+    let groups = format!("0 {} 1", outer.1);
+    echo(&groups, child, "gid_map", "the same for groups")
+}
+
+/// A step: `echo TEXT > /proc/PID/FILE`.
+fn echo(text: &str, process: Pid, file: &str, does: &str) -> Result<()> {
+    let path = format!("/proc/{process}/{file}");
+    let shell = format_args!("echo {} > {path}", word(text));
+    step(shell, does, || {
+        change(|| shown(&path), || write(text, &path))
+    })
+}
+
+fn write(text: &str, path: &str) -> Result<()> {
+    let written = files::write(Path::new(path), text);
+    written.map_err(hints::apparmor).map_err(hints::map)
 }
 
 /// The caller's effective ids outside. In a new user namespace geteuid(2) returns 65534 until the map
@@ -121,34 +145,11 @@ impl Outer {
 
     /// `--map-current-user`, for the calling process after unshare(2): the same ids as outside.
     pub(crate) fn map_current_user(self) -> Result<()> {
-        let ids = [self.0.as_raw(), self.1.as_raw()];
-        write_maps(number_in_proc(getpid())?, self, ids, false)
+        let own = format!("/proc/{}", number_in_proc(getpid())?);
+        write(&format!("{0} {0} 1", self.0), &format!("{own}/uid_map"))?;
+        write("deny", &format!("{own}/setgroups"))?;
+        write(&format!("{0} {0} 1", self.1), &format!("{own}/gid_map"))
     }
-}
-
-/// Writes the three files, each as a separate step, or within one step.
-fn write_maps(process: Pid, outer: Outer, [uid, gid]: [u32; 2], are_steps: bool) -> Result<()> {
-    let (users, groups) = (
-        format!("{uid} {} 1", outer.0),
-        format!("{gid} {} 1", outer.1),
-    );
-    let files = [
-        ("uid_map", &*users, "first id inside, outside, how many"),
-        ("setgroups", "deny", "no process can drop a group"),
-        ("gid_map", &*groups, "the same for groups"),
-    ];
-    for (name, text, does) in files {
-        let path = format!("/proc/{process}/{name}");
-        let write = || files::write(Path::new(&path), text);
-        let write = || write().map_err(hints::apparmor).map_err(hints::map);
-        if are_steps {
-            let shell = format_args!("echo {} > {path}", word(text));
-            step(shell, does, || change(|| shown(&path), write))?;
-        } else {
-            write()?;
-        }
-    }
-    Ok(())
 }
 
 /// A map as a fact; its name is that of the file.

@@ -119,8 +119,8 @@ impl Maps {
 fn run(program: &str, words: &[String], shell: &str) -> Result<()> {
     let output = Command::new(program).args(words).output();
     let output = output.map_err(failed(format!("execvp({program:?})")));
-    let output =
-        output.map_err(|error| error.hint("apt install uidmap, or your system's package"))?;
+    let package = "apt install uidmap, or your system's package";
+    let output = output.map_err(|error| error.hint_on(Errno::ENOENT, package))?;
     if output.status.success() {
         return Ok(());
     }

@@ -2,10 +2,8 @@
 
 use super::{call_chdir, set_propagation, step};
 use crate::explain::{call, word};
-use crate::{Result, hints};
-use nix::fcntl::{OFlag, open};
+use crate::{Result, files, hints};
 use nix::mount::{MntFlags, MsFlags};
-use nix::sys::stat::Mode;
 use nix::unistd::fchdir;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -27,9 +25,7 @@ pub struct OldRoot {
 pub fn pivot_root(new_root: &Path, put_old: &Path) -> Result<OldRoot> {
     let shell = format_args!("pivot_root {} {}", word(new_root), word(put_old));
     step(shell, "the new root becomes /", || {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let opens = "openat(AT_FDCWD, \"/\", O_PATH|O_DIRECTORY|O_CLOEXEC)";
-        let directory = call(opens, || open("/", flags, Mode::empty()))?;
+        let directory = files::open_directory(Path::new("/"))?;
         let text = format_args!("pivot_root({new_root:?}, {put_old:?})");
         call(text, || nix::unistd::pivot_root(new_root, put_old))
             .map_err(|error| hints::pivot_root(error, new_root))?;

@@ -259,7 +259,7 @@ impl Network<'_> {
 
     /// A number that no other container of this host has.
     pub(crate) fn number(&self) -> u32 {
-        plan::number(self.group)
+        self.group & plan::NUMBER
     }
 
     /// Lets the next stage change the host's network.

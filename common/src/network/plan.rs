@@ -13,16 +13,12 @@ use std::net::Ipv4Addr;
 
 /// 'L' for leopard.
 const OURS: u32 = 0x4c00_0000;
-const NUMBER: u32 = 0x00ff_ffff;
+/// The bits of N.
+pub(super) const NUMBER: u32 = 0x00ff_ffff;
 
 /// Whether a stage created this link.
 pub(super) fn is_ours(link: &Link) -> bool {
     link.group & !NUMBER == OURS
-}
-
-/// The number N in the group of a stage's link.
-pub(super) fn number(group: u32) -> u32 {
-    group & NUMBER
 }
 
 /// What is on the host already. It is looked at under the lock.

@@ -95,7 +95,7 @@ pub fn clone(flags: CloneFlags, container: impl FnOnce() -> Result<Infallible>) 
     explain::inside(flags);
     let started = PARENT.get_or_init(|| started);
     let Err(error) = wait_for_start(started).and_then(|()| container());
-    sys::exit(explain::failed(&error))
+    sys::exit(explain::report_failure(&error))
 }
 
 /// In the child: waits for the parent's byte. If the parent dies, at whatever moment, the child ends.

@@ -1,6 +1,12 @@
 //! Waits for the command's end, passes signals on meanwhile, and ends the stage in the same way. See
 //! [waitpid(2)], [pid_namespaces(7)].
 //!
+//! | signal to the stage | the command handles it, or is not PID 1 | PID 1 without a handler: the kernel drops it |
+//! |---|---|---|
+//! | TERM, INT, HUP, QUIT | passed on, unless a key has sent it to both | the stage kills it, and ends as by the signal |
+//! | TSTP, TTIN, TTOU | a key stops both; in another session: passed on, and the stage stops | SIGSTOP for both |
+//! | CHLD | the stage ends as the command has ended, or stops as its job at a terminal | the same |
+//!
 //! [pid_namespaces(7)]: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
 //! [waitpid(2)]: https://man7.org/linux/man-pages/man2/waitpid.2.html
 
@@ -124,7 +130,7 @@ impl Child {
 
 /// Whether a stop of the child by `signal` must stop the stage. At a terminal a shell waits for its job
 /// to stop, and continues it with `fg`. SIGSTOP, which no key sends, counts only if the stage is such a
-/// job itself, in the foreground: elsewhere nobody would continue the stage.
+/// job itself, in the foreground: elsewhere no shell would continue the stage.
 fn stops_the_job(signal: i32) -> bool {
     let is_foreground_job =
         |terminal| getpgrp() == getpid() && tcgetpgrp(terminal) == Ok(getpgrp());
