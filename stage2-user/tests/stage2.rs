@@ -113,6 +113,20 @@ fn runs_its_command() {
     support::runs_its_command(STAGE, &callers(), &[]);
 }
 
+/// Only where root inside is root outside, and for a reader at a terminal.
+#[test]
+fn warns_of_an_open_container() {
+    for caller in callers() {
+        let run = Run::new(STAGE, caller);
+        let seen = |words: &[&str]| support::at_a_terminal(&run, words).exp_eof().unwrap();
+        let is_root = caller == Caller::Root;
+        assert_eq!(seen(&["true"]).contains("this container is open"), is_root);
+        if is_root {
+            assert_eq!(seen(&["--map", "auto", "true"]), "");
+        }
+    }
+}
+
 #[test]
 fn passes_signals_on() {
     support::passes_signals_on(STAGE, &callers(), &[]);

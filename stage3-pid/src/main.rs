@@ -29,7 +29,7 @@ pub struct Args {
 fn host(args: &Args) -> Result<Exit> {
     let child = process::clone(NEWUTS | NEWUSER | NEWPID | NEWNS, || container(args))?;
     idmap::map_root_user(child.pid(), &args.idmap)?;
-    confine::warn_if_privileged();
+    confine::warn_if_privileged(&args.idmap);
     child.run()
 }
 

@@ -35,7 +35,7 @@ fn host(args: &Args) -> Result<Exit> {
     let root = rootfs::find(&args.rootfs, &args.idmap, false)?;
     let child = process::clone(NEWUTS | NEWUSER | NEWPID | NEWNS, || container(args, &root))?;
     idmap::map_root_user(child.pid(), &args.idmap)?;
-    confine::warn_if_privileged();
+    confine::warn_if_privileged(&args.idmap);
     child.run()
 }
 

@@ -46,7 +46,7 @@ fn host(args: &Args) -> Result<Exit> {
         args.confine.drop_privileges()?;
         args.command.exec()
     })?;
-    args.confine.supervisor()?;
+    args.confine.supervisor(&args.idmap)?;
     child.run_with(terminal)
 }
 

@@ -60,7 +60,7 @@ fn host(args: &Args) -> Result<Exit> {
     net.unlock(); // the next container may use the bridge
     outside.publish(&net)?; //                       socat TCP-LISTEN:8080,fork ... (--publish)
     net.picture(&args.command, &args.idmap, &child)?; // for a shell at a terminal
-    args.confine.supervisor()?;
+    args.confine.supervisor(&args.idmap)?;
     child.run_with(terminal) // at the end the janitor removes bridge and pair
 }
 

@@ -18,7 +18,7 @@ use crate::error::failed;
 use crate::explain::{change, heading, step, word};
 use crate::files::{kind, open_directory};
 use crate::namespaces::{NEWCGROUP, NEWIPC};
-use crate::{Error, Result, dev, mount, proc::first_mapped, report, rootfs::Root, sys};
+use crate::{Error, Result, dev, idmap, mount, proc::first_mapped, report, rootfs::Root, sys};
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::stat::{SFlag, fstat};
@@ -56,10 +56,11 @@ pub const MASKED: [&str; 10] = [
 pub const READ_ONLY: [&str; 6] = ["bus", "dynamic_debug", "fs", "irq", "sys", "sysrq-trigger"];
 
 /// In stages 2 to 4 a learner mounts and unmounts, so they stay as open as the talk's. That is dangerous
-/// only where root inside is root outside.
-pub fn warn_if_privileged() {
+/// only where root inside is root outside, and so not with a range of ids.
+pub fn warn_if_privileged(idmap: &idmap::Options) {
     let is_host_root = |[inside, outside, _]: [u32; 3]| (inside, outside) == (0, 0);
-    let is_open = || geteuid().is_root() && first_mapped().is_none_or(is_host_root);
+    let is_root = || geteuid().is_root() && first_mapped().is_none_or(is_host_root);
+    let is_open = || !idmap.is_range() && is_root();
     report::note(|| {
         is_open().then_some(
             "started by root, this container is open: root inside can write the host's /proc/sys; \
@@ -99,9 +100,9 @@ impl Options {
     }
 
     /// The stage while it waits: it keeps only the capability to signal its command.
-    pub fn supervisor(&self) -> Result<()> {
+    pub fn supervisor(&self, idmap: &idmap::Options) -> Result<()> {
         if self.bare || self.kept().has_any(Capabilities::SYS_ADMIN) {
-            warn_if_privileged();
+            warn_if_privileged(idmap);
         }
         if self.bare {
             return Ok(());
