@@ -7,7 +7,7 @@ mod explain;
 #[path = "../../common/tests/support/mod.rs"]
 mod support;
 
-use support::{Run, callers, has};
+use support::{Caller, Run, callers, has};
 
 const STAGE: &str = env!("CARGO_BIN_EXE_stage3-pid");
 const BY_HAND: [&str; 2] = ["-uUrpf", "--mount-proc"];
@@ -102,20 +102,44 @@ fn passes_signals_on() {
     support::passes_signals_on(STAGE, &callers(), &[]);
 }
 
+/// How runs end whose PID 1 is this program. They get SIGTERM when it has printed a line.
+fn ends(caller: Caller, program: &[&str]) -> String {
+    let script = r#"for round in $(seq 30); do
+        : >/run/said; "$@" >/run/said & stage=$!
+        until [ -s /run/said ]; do sleep 0.01; done
+        kill $stage; wait $stage; echo $?
+    done 2>/dev/null | uniq -c"#;
+    let stage = support::reachable(STAGE);
+    let words = ["-c", script, "sh", stage.to_str().unwrap()];
+    let run = Run::new("sh", caller).prepare("mount -t tmpfs -o mode=1777 tmpfs /run");
+    run.stdout(&[&words[..], program].concat()).trim().into()
+}
+
 /// While a shell forks it blocks all signals, and PID 1 loses what arrives then.
 #[test]
 fn ends_a_shell_that_forks_all_the_time() {
+    let shell = "echo; while [ $((i += 1)) -lt 9999 ]; do /bin/true; done";
     for caller in callers() {
-        let script = r#"for round in $(seq 30); do
-            : >/run/said
-            "$0" sh -c 'echo; while [ $((i += 1)) -lt 9999 ]; do /bin/true; done' >/run/said & stage=$!
-            until [ -s /run/said ]; do sleep 0.01; done
-            kill $stage; wait $stage; echo $?
-        done 2>/dev/null | uniq -c"#;
-        let stage = support::reachable(STAGE);
-        let words = ["-c", script, stage.to_str().unwrap()];
-        let run = Run::new("sh", caller).prepare("mount -t tmpfs -o mode=1777 tmpfs /run");
-        assert_eq!(run.stdout(&words).trim(), "30 143", "{caller:?}");
+        assert_eq!(ends(caller, &["sh", "-c", shell]), "30 143", "{caller:?}");
+    }
+}
+
+/// An init that waits for signals, and is woken for orphans all the time.
+#[test]
+fn signals_an_init_that_is_busy() {
+    let init = "import signal, os, subprocess
+awaited = {signal.SIGTERM, signal.SIGCHLD}
+signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+subprocess.Popen(['sh', '-c', 'while [ $((i += 1)) -lt 9999 ]; do (/bin/true &); done'])
+print(flush=True)
+while signal.sigwaitinfo(awaited).si_signo != signal.SIGTERM:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]: pass
+    except ChildProcessError: break
+os._exit(5)";
+    for caller in callers() {
+        let python = ["python3", "-c", init];
+        assert_eq!(ends(caller, &python), "30 5", "{caller:?}");
     }
 }
 

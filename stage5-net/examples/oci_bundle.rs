@@ -153,12 +153,7 @@ fn map(lines: &[[u32; 3]]) -> Value {
 /// What the container may use. `swap` is the sum of memory and swap, so there is none.
 fn resources(limits: &limits::Options) -> Value {
     let mut all = json!({});
-    if let Some(memory) = &limits.memory {
-        let number = memory.trim_end_matches(['K', 'M', 'G']);
-        let unit = ["", "K", "M", "G"]
-            .iter()
-            .position(|unit| memory[number.len()..] == **unit);
-        let bytes = number.parse::<u64>().unwrap_or(0) << (10 * unit.unwrap_or(0));
+    if let Some(bytes) = limits.memory.as_deref().and_then(limits::in_bytes) {
         all["memory"] = json!({ "limit": bytes, "swap": bytes });
     }
     if let Some(pids) = limits.pids {

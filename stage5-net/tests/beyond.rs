@@ -297,6 +297,7 @@ fn binds_that_cannot_be() {
             ("/", "is not / itself"),
             ("/proc", "\"/proc\" is in /proc"),
             ("/usr:/proc/sys", "\"/proc/sys\" is in /proc"),
+            ("/etc/hostname:/proc/keys", "\"/proc/keys\" is in /proc"),
             (
                 "/etc/passwd:/etc",
                 "EINVAL: Invalid argument\nhint: inside is a link",
@@ -313,7 +314,7 @@ fn binds_that_cannot_be() {
 fn an_init_in_a_pipe_stops() {
     for caller in callers() {
         let mark = support::mark();
-        let pipe = "\"$@\" | cat; echo outside; fg";
+        let pipe = "\"$@\" | cat; echo outside; read go; fg";
         let inside = format!("sleep {mark} & read x; echo inside");
         for options in [&[][..], &["--init"]] {
             let words = [options, &["sh", "-c", &inside]].concat();
@@ -321,7 +322,10 @@ fn an_init_in_a_pipe_stops() {
             support::within_a_minute(|| !support::running(&mark).is_empty());
             terminal.send_control('z').unwrap();
             terminal.exp_string("outside\r\n").unwrap();
-            terminal.send_line("").unwrap();
+            let parent = support::in_status(support::running(&mark)[0], "PPid:", 10);
+            let shell = Pid::from_raw(parent.unwrap().try_into().unwrap());
+            support::within_a_minute(|| support::state(shell) == Some('T'));
+            terminal.send_line("\n").unwrap(); // for both
             terminal.exp_string("inside\r\n").unwrap();
             support::within_a_minute(|| support::running(&mark).is_empty());
         }

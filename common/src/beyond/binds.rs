@@ -94,9 +94,13 @@ impl Opened {
         let shell = format_args!("mount --rbind {option}{host} {inside}");
         mount::step(shell, "a part of the host appears inside", || {
             let found = kind(&self.inside)?;
-            let mut existing = self.inside.ancestors().filter(|path| path.exists());
-            let above = existing.next().unwrap_or(Path::new("/"));
+            let above = self.inside.ancestors().skip(1);
+            let above = { above }.find(|path| path.exists());
+            let above = above.unwrap_or(Path::new("/"));
             self.must_not_be_in_proc(above)?;
+            if found.is_some() {
+                self.must_not_be_in_proc(&self.inside)?; // /proc itself
+            }
             if found.is_none() {
                 self.create(above)?;
             }

@@ -30,8 +30,8 @@ pub(super) fn start() -> Result<()> {
         })?;
         let fork = || sys::clone(CloneFlags::empty());
         if let ForkResult::Parent { child } = call("fork()", fork)? {
-            // With sigwaitinfo(2), /proc would not show them as blocked, and the stage would take them
-            // for signals that the kernel drops.
+            // With sigwaitinfo(2), /proc would not show them as blocked, and this process does not let an ordinary
+            // user's stage read what it waits for.
             let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC);
             let signals = signals.map_err(failed("signalfd()"))?;
             // It keeps the terminal, and nothing else of the host's: no socket, and no way to its program file.

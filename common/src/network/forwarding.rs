@@ -7,6 +7,7 @@
 //! the value. The alias of a veth whose container uses it ends with `nat`.
 
 use super::Network;
+use crate::cidr::Cidr;
 use crate::error::accept;
 use crate::explain::step;
 use crate::files;
@@ -14,6 +15,7 @@ use crate::netlink::{Link, Request, Socket};
 use crate::proc::read;
 use crate::{Error, Result};
 use nix::errno::Errno;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 const NOTED: &str = "forwarding";
@@ -33,9 +35,17 @@ impl Network<'_> {
     /// If the host has no default route; those of writing to /proc/sys.
     pub(crate) fn forward(&self, bridge: &Link, veth: &Link) -> Result<Option<String>> {
         let (links, routes) = (self.0.links()?, self.0.routes()?);
-        // The kernel lists the one with the lowest metric first. A VPN's is two halves, which win.
-        let widest = |prefix| routes.iter().find(|route| route.cidr.prefix == prefix);
-        let default = widest(1).or_else(|| widest(0));
+        // The kernel lists the one with the lowest metric first.
+        let find = |prefix, address: [u8; 4]| {
+            let address = Ipv4Addr::from(address);
+            let mut routes = routes.iter();
+            routes.find(|route| route.cidr == Cidr { address, prefix })
+        };
+        // A VPN's default route can be two halves, which win.
+        let default = match (find(1, [0; 4]), find(1, [128, 0, 0, 0])) {
+            (Some(low), Some(high)) if low.index == high.index => Some(low),
+            _ => find(0, [0; 4]),
+        };
         let uplink = links
             .iter()
             .find(|link| Some(link.index) == default.map(|route| route.index));

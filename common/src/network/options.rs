@@ -34,17 +34,17 @@ pub struct Options {
     pub(super) container_addr: Option<Cidr>,
 }
 
-/// A link's name: `dev_valid_name` of net/core/dev.c. `all` and `default` are names of sysctls, and the others
-/// are special in nft(8) and in a shell.
+/// A link's name: fewer than `dev_valid_name` of net/core/dev.c allows, since some are special in nft(8), and
+/// `all` and `default` are names of sysctls.
 fn link_name(name: &str) -> std::result::Result<String, String> {
     let length = name.len();
-    let bad = |byte: u8| b"/:%\"*\\;$`'".contains(&byte) || byte.is_ascii_whitespace();
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+@".contains(&byte);
     let problem = match name {
         "" | "." | ".." => "a link needs a name".into(),
         "all" | "default" => format!("{name} means every link in /proc/sys/net"),
         _ if length > 15 => format!("a link's name has at most 15 bytes, this one {length}"),
-        _ if name.bytes().any(bad) => {
-            "a link's name has no '/', ':', '%', '\"' or white space".into()
+        _ if name.starts_with('-') || !name.bytes().all(good) => {
+            "use letters, digits, '.', '_', '+', '@', and '-', which is not the first".into()
         }
         _ => return Ok(name.into()),
     };

@@ -11,6 +11,7 @@
 //! [waitpid(2)]: https://man7.org/linux/man-pages/man2/waitpid.2.html
 //! [pid_namespaces(7)]: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
 
+mod disposition;
 mod wait;
 
 pub use wait::Exit;

@@ -4,24 +4,24 @@
 //! | signal to the stage | the command handles it, or is not PID 1 | PID 1 without a handler: the kernel drops it |
 //! |---|---|---|
 //! | TERM, INT, HUP, QUIT | passed on, unless a key has sent it to both | the stage kills it, and ends as by the signal |
-//! | TSTP, TTIN, TTOU | a key stops both; in another session: passed on, and the stage stops | SIGSTOP for both |
+//! | TSTP, TTIN, TTOU | a key stops both; in another session it is passed on, and the stage stops | SIGSTOP for it, and the stage stops |
 //! | CHLD | the stage ends as the command has ended, or stops as its job at a terminal | the same |
 //!
 //! [pid_namespaces(7)]: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
 //! [waitpid(2)]: https://man7.org/linux/man-pages/man2/waitpid.2.html
 
+use super::disposition::reacts;
 use super::{Child, retry};
 use crate::error::failed;
 use crate::namespaces::{NEWPID, number_in_proc};
 use crate::terminal::Relay;
-use crate::{Result, proc, sys};
-use nix::libc;
+use crate::{Result, sys};
 use nix::sys::prctl::set_dumpable;
-use nix::sys::signal::Signal::{self, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSEGV};
+use nix::sys::signal::Signal::{self, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT};
 use nix::sys::signal::Signal::{SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
-use nix::sys::signal::{SigSet, kill, raise};
+use nix::sys::signal::{SigSet, SigmaskHow, kill, sigprocmask};
 use nix::sys::wait::WaitPidFlag;
-use nix::unistd::{Pid, getpgid, getpgrp, getpid, tcgetpgrp};
+use nix::unistd::{getpgid, getpgrp, getpid, tcgetpgrp};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
@@ -41,7 +41,7 @@ impl Child {
         awaited: &SigSet,
         mut relay: Option<&mut Relay>,
     ) -> Result<Exit> {
-        let (mut emulated, mut stopping) = (None, false);
+        let (mut emulated, mut stopping) = (None, None);
         let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
         let text = format!("waitpid({}, WNOHANG|WUNTRACED)", self.pid);
         loop {
@@ -52,10 +52,10 @@ impl Child {
                         return Ok(Exit(emulated.unwrap_or(status)));
                     }
                     None => return Ok(Exit(status)),
-                    Some(signal) if relay.is_none() && (stopping || stops_the_job(signal)) => {
-                        stopping = false;
-                        let _ = raise(SIGSTOP);
-                        let _ = kill(self.pid, SIGCONT);
+                    Some(signal)
+                        if relay.is_none() && (stopping.is_some() || stops_the_job(signal)) =>
+                    {
+                        self.stop(stopping.take().unwrap_or(signal), awaited);
                     }
                     Some(_) => {}
                 }
@@ -71,7 +71,9 @@ impl Child {
                 (signal, has_reached)
             };
             if FORWARDED.contains(&signal) {
-                let is_dropped = self.drops(signal); // asked before a handler can run
+                // Asked before a handler can run, except if a key at a shared terminal has reached it already: then
+                // a handler that sets the default back is taken for none.
+                let is_dropped = self.drops(signal);
                 if !is_sent {
                     let _ = kill(self.pid, signal); // not yet reaped, so the pid is still its own
                 }
@@ -81,12 +83,11 @@ impl Child {
                 }
             } else if STOPS.contains(&signal) {
                 if self.drops(signal) {
-                    stopping = kill(self.pid, SIGSTOP).is_ok();
+                    stopping = kill(self.pid, SIGSTOP).is_ok().then_some(signal as i32);
                 } else if !self.is_in_our_group() {
                     // The key has not reached it: its session is another one.
                     let _ = kill(self.pid, signal);
-                    let _ = raise(SIGSTOP);
-                    let _ = kill(self.pid, SIGCONT);
+                    self.stop(signal as i32, awaited);
                 }
             }
         }
@@ -97,34 +98,24 @@ impl Child {
     }
 
     /// Whether the kernel drops `signal`: PID 1 of a namespace gets only signals that it handles or blocks
-    /// (pid_namespaces(7)), so `sleep 60` as a container's command could not be interrupted. Then the
-    /// stage does what the signal would do.
+    /// (pid_namespaces(7)), so `sleep 60` as a container's command could not be interrupted. And a process group
+    /// that setsid(2) has made an orphan is not stopped by a key (setpgid(2)). Then the stage does what the
+    /// signal would do.
     fn drops(&self, signal: Signal) -> bool {
-        if !self.flags.contains(NEWPID) {
+        let is_orphan = STOPS.contains(&signal) && !self.is_in_our_group();
+        if !self.flags.contains(NEWPID) && !is_orphan {
             return false;
         }
-        // If it cannot be read, the signal is left to the command.
-        let number = number_in_proc(self.pid).map_or(0, Pid::as_raw);
-        let read = |file| proc::read(format!("/proc/{number}/{file}"));
-        let waits = format!("{} ", libc::SYS_rt_sigtimedwait);
-        for _ in 0..1000 {
-            // An init such as tini(1) waits in sigwaitinfo(2), and meanwhile SigBlk is without the signals. It may
-            // begin or end to wait between two looks.
-            let [before, syscall, after] = ["status", "syscall", "status"].map(read);
-            let has = |field: &str, signal: Signal| {
-                let is_in = |mask: u64| mask >> (signal as i32 - 1) & 1 == 1;
-                let mut looks = [&before, &after].into_iter();
-                looks.any(|status| proc::bits(status, field).is_none_or(is_in))
-            };
-            if syscall.starts_with(&waits) || has("SigIgn:", signal) || has("SigCgt:", signal) {
-                return false;
-            }
-            // A shell blocks all signals for the moment in which it forks: so look again.
-            if !has("SigBlk:", SIGSEGV) {
-                return !has("SigBlk:", signal);
-            }
-        }
-        false
+        // If there is no such number, the signal is left to the command.
+        number_in_proc(self.pid).is_ok_and(|number| !reacts(number, signal))
+    }
+
+    /// Stops the stage as the signal does. The kernel drops a stop where no shell could continue the job, but never
+    /// SIGSTOP. Afterwards the command goes on, too.
+    fn stop(&self, signal: i32, awaited: &SigSet) {
+        sys::raise_default(signal);
+        let _ = sigprocmask(SigmaskHow::SIG_BLOCK, Some(awaited), None);
+        let _ = kill(self.pid, SIGCONT);
     }
 }
 
@@ -143,7 +134,7 @@ impl Exit {
     pub fn pass_on(self) -> ExitCode {
         if let Some(signal) = self.0.signal() {
             let _ = set_dumpable(false); // the core file, if any, is the command's
-            sys::end_by(signal);
+            sys::raise_default(signal);
         }
         shell_status(self.0).into()
     }

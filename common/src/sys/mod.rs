@@ -7,7 +7,7 @@ mod signals;
 pub(crate) use capabilities::{drop_from_bounding_set, permitted_capabilities};
 pub(crate) use capabilities::{raise_ambient, set_capabilities};
 pub(crate) use mount::{mount_setattr, move_mount, open_tree};
-pub(crate) use signals::{Alarm, end_by, kill, set_ignored, wait_for_signal, waitpid};
+pub(crate) use signals::{Alarm, kill, raise_default, set_ignored, wait_for_signal, waitpid};
 
 use nix::errno::Errno;
 use nix::libc;

@@ -26,8 +26,8 @@ pub(crate) fn kill(pid: Pid, number: i32) {
     unsafe { libc::kill(pid.as_raw(), number) };
 }
 
-/// Ends this process by a signal, as its default action does. Returns if that action does not end a process.
-pub(crate) fn end_by(number: i32) {
+/// raise(3) of a signal with its default action, which may end or stop this process. It is no longer blocked.
+pub(crate) fn raise_default(number: i32) {
     let mut set = std::mem::MaybeUninit::uninit();
     // SAFETY: the set is initialized first; the default action runs no code of ours.
     unsafe {

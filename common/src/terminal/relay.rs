@@ -61,7 +61,7 @@ impl Relay {
             let at = waited.len();
             if let Some(socket) = &self.socket {
                 waited.push(PollFd::new(socket.as_fd(), PollFlags::POLLIN));
-            } else if self.inside.is_some() && !is_full {
+            } else if self.inside.is_some() && self.raw && !is_full {
                 waited.push(PollFd::new(sys::standard(0), PollFlags::POLLIN));
             }
             match poll(&mut waited, PollTimeout::NONE) {
@@ -84,8 +84,8 @@ impl Relay {
             if other && !is_typed {
                 self.receive()?;
                 if self.socket.is_none() {
-                    self.take_typed_lines();
                     self.resume();
+                    self.take_typed_lines();
                 }
             }
             if printed {
@@ -118,24 +118,24 @@ impl Relay {
         Ok(())
     }
 
-    /// What was typed before execve(2). The end of input (Ctrl-D) is a read of nothing, which no raw terminal has.
+    /// What was typed in lines, before the terminal was made raw. There the end of input (Ctrl-D) is a zero byte.
     fn take_typed_lines(&mut self) {
         let end = self.settings.control_chars[Key::VEOF as usize];
-        let is_typed = || {
-            let mut waited = [PollFd::new(sys::standard(0), PollFlags::POLLIN)];
-            // With a hangup there is another event, too.
-            poll(&mut waited, PollTimeout::ZERO) == Ok(1)
-                && waited[0].revents() == Some(PollFlags::POLLIN)
-        };
         let is_in_lines = self.settings.local_flags.contains(LocalFlags::ICANON);
-        while is_in_lines && is_typed() {
-            let mut bytes = [0; 4096];
-            match read(sys::standard(0), &mut bytes) {
-                Ok(0) => self.pending.push(end),
-                Ok(length) => self.pending.extend_from_slice(&bytes[..length]),
-                Err(_) => return,
-            }
+        if is_in_lines && self.events(PollFlags::POLLIN) == PollFlags::POLLIN {
+            let mut bytes = [0; 4096]; // as much as a terminal keeps
+            let length = read(sys::standard(0), &mut bytes).unwrap_or(0);
+            let typed = bytes[..length].iter();
+            self.pending
+                .extend(typed.map(|byte| if *byte == 0 { end } else { *byte }));
         }
+    }
+
+    /// What poll(2) says of the caller's terminal now. A hangup is always among it.
+    fn events(&self, wanted: PollFlags) -> PollFlags {
+        let mut waited = [PollFd::new(sys::standard(0), wanted)];
+        let _ = poll(&mut waited, PollTimeout::ZERO);
+        waited[0].revents().unwrap_or(PollFlags::empty())
     }
 
     /// Makes the caller's terminal raw, so that the container's own interprets the keys; after a stop
@@ -160,9 +160,13 @@ impl Relay {
         let mut bytes = [0; 4096];
         let length = match read(sys::standard(0), &mut bytes) {
             Err(Errno::EAGAIN | Errno::EINTR) => return None,
-            // The terminal has gone. Now the container's goes, too, and with it the kernel's SIGHUP to its shell.
             Err(_) | Ok(0) => {
-                self.inside = None;
+                // If the terminal has gone, the container's goes, too, and the kernel sends SIGHUP there. Otherwise
+                // the stage is in the background, and may not read until it is continued.
+                if self.events(PollFlags::empty()).contains(PollFlags::POLLHUP) {
+                    self.inside = None;
+                }
+                self.raw = false;
                 return None;
             }
             Ok(length) => length,

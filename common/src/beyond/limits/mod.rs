@@ -43,11 +43,22 @@ pub struct Options {
     pub cpus: Option<f64>,
 }
 
+/// The number of bytes that such a text stands for.
+pub fn in_bytes(text: &str) -> Option<u64> {
+    let number = text.strip_suffix(['K', 'M', 'G']).unwrap_or(text);
+    let unit = match &text[number.len()..] {
+        "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        _ => 1,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}
+
 /// As the kernel reads it.
 fn bytes(text: &str) -> std::result::Result<String, String> {
-    let number = text.strip_suffix(['K', 'M', 'G']).unwrap_or(text);
-    match number.parse::<u64>() {
-        Ok(1..) => Ok(text.into()),
+    match in_bytes(text) {
+        Some(1..) => Ok(text.into()),
         _ => Err("it is a number of bytes, or of K, M or G: 64M".into()),
     }
 }
@@ -94,8 +105,8 @@ impl Options {
         names.join(" ")
     }
 
-    /// Prepares the stage's own group for groups below it. This happens before the clone: a group that is divided
-    /// holds no process.
+    /// Prepares the stage's own group for groups below it. This happens before the clone: in a group that is divided
+    /// there may be no process but the stage and its janitor.
     ///
     /// # Errors
     /// If a limit cannot be set: the container never runs without it.
