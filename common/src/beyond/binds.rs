@@ -94,12 +94,12 @@ impl Opened {
         let shell = format_args!("mount --rbind {option}{host} {inside}");
         mount::step(shell, "a part of the host appears inside", || {
             let found = kind(&self.inside)?;
-            let above = self.inside.ancestors().skip(1);
-            let above = { above }.find(|path| path.exists());
+            let mut parents = self.inside.ancestors().skip(1);
+            let above = parents.find(|path| path.exists());
             let above = above.unwrap_or(Path::new("/"));
             self.must_not_be_in_proc(above)?;
-            if found.is_some() {
-                self.must_not_be_in_proc(&self.inside)?; // /proc itself
+            if self.inside.exists() {
+                self.must_not_be_in_proc(&self.inside)?; // /proc itself, say
             }
             if found.is_none() {
                 self.create(above)?;
