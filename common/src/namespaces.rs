@@ -70,7 +70,7 @@ pub(crate) fn number_in_proc(pid: Pid) -> Result<Pid> {
     }
 }
 
-/// pidfd_open(2): a descriptor that stands for the process, also when its number is another process's.
+/// pidfd_open(2): a descriptor that stands for the process, also after its number has gone to another one.
 pub(crate) fn pidfd(pid: Pid) -> Result<OwnedFd> {
     sys::pidfd_open(pid).map_err(failed(format!("pidfd_open({pid}, 0)")))
 }

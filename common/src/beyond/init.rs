@@ -21,7 +21,7 @@ pub(super) fn start() -> Result<()> {
     step("", "PID 1 reaps orphans; the command is PID 2", || {
         // Blocked signals wait, also for a PID 1 without handlers.
         let (mut all, mut before) = (SigSet::all(), SigSet::empty());
-        all.remove(SIGSEGV); // by which the stage knows a moment in which a process blocks everything
+        all.remove(SIGSEGV); // the stage takes a process that blocks everything for one that forks
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before))
             .map_err(failed("sigprocmask(SIG_SETMASK)"))?;
         // Before the fork: the command may be faster than this process. execve(2) opens the command's own memory.
