@@ -341,6 +341,10 @@ fn an_init_reaps() {
         assert_eq!(status("exit 7"), Some(7));
         assert_eq!(status("kill -9 $$"), Some(137));
         assert_eq!(status("kill -TERM $$"), Some(143));
+        // The kernel would reap the command, and no signal would tell PID 1.
+        let ignoring = run.clone().under(&["env", "--ignore-signal=CHLD"]);
+        let output = ignoring.output(&["--init", "sh", "-c", "sleep 0.1; exit 7"]);
+        assert_eq!(output.status.code(), Some(7), "{output:?}");
         // The orphan is gone from the list, and not a zombie.
         let orphan = "(sh -c 'echo $$ >/tmp/pid' &); until [ -s /tmp/pid ]; do :; done
             while [ -e /proc/$(cat /tmp/pid) ]; do :; done";

@@ -1038,6 +1038,23 @@ fn a_command_that_closes_its_terminal() {
     }
 }
 
+/// The handler of PID 1 sets the default back, so that a second Ctrl-C ends the program at once.
+#[test]
+fn a_handler_for_one_signal() {
+    let program = "import signal, time, sys
+def once(*_):
+    signal.signal(signal.SIGINT, signal.SIG_DFL); time.sleep(0.3); print('cleaned up'); sys.exit(5)
+signal.signal(signal.SIGINT, once); print('up'); time.sleep(60)";
+    for caller in callers() {
+        let around = ["sh", "-c", "\"$@\"; echo status $?", "sh"];
+        let run = Run::new(STAGE, caller).under(&around);
+        let mut terminal = support::at_a_terminal(&run, &["python3", "-u", "-c", program]);
+        terminal.exp_string("up\r\n").unwrap();
+        terminal.send_control('c').unwrap();
+        terminal.exp_string("cleaned up\r\nstatus 5\r\n").unwrap();
+    }
+}
+
 /// Ctrl-D before the command has started.
 #[test]
 fn the_end_of_input_comes_first() {
