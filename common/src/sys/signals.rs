@@ -29,7 +29,7 @@ pub(crate) fn kill(pid: Pid, number: i32) {
 /// raise(3) of a signal with its default action, which may end or stop this process. It is no longer blocked.
 pub(crate) fn raise_default(number: i32) {
     let mut set = std::mem::MaybeUninit::uninit();
-    // SAFETY: the set is initialized first; the default action runs no code of ours.
+    // SAFETY: sigemptyset(3) initializes the set; SIG_DFL runs no code of this program.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigaddset(set.as_mut_ptr(), number);
@@ -53,7 +53,7 @@ pub(crate) fn wait_for_signal(set: &SigSet) -> nix::Result<(Signal, bool)> {
 /// signal(2) with SIG_DFL or SIG_IGN; returns whether the signal was ignored before.
 pub(crate) fn set_ignored(number: Signal, ignored: bool) -> nix::Result<bool> {
     let (ignore, default) = (SigHandler::SigIgn, SigHandler::SigDfl);
-    // SAFETY: neither of the two runs code of ours.
+    // SAFETY: SIG_IGN and SIG_DFL run no code of this program.
     let old = unsafe { signal(number, if ignored { ignore } else { default }) }?;
     Ok(matches!(old, SigHandler::SigIgn))
 }

@@ -1,9 +1,9 @@
-//! The container's session and terminal: a pseudo-terminal of its own, as `docker run -it`. See
+//! The container's own session and terminal, as with `docker run -it`. See
 //! [pty(7)], [credentials(7)], [ioctl_tty(2)].
 //!
 //! A container that shares the caller's session can send signals to the caller's process group, change
-//! its terminal, and type into it. In a session of its own it cannot. Where stdin and stdout are
-//! terminals, the container also gets a pseudo-terminal from its own devpts, and the stage copies the
+//! its terminal, and type into it. So the stage creates a new session. Where stdin and stdout are
+//! terminals, the container also gets a pseudo-terminal from its devpts, and the stage copies the
 //! bytes between the two.
 //!
 //! [pty(7)]: https://man7.org/linux/man-pages/man7/pty.7.html
@@ -32,9 +32,9 @@ use std::path::Path;
 pub enum Terminal {
     /// Those of the caller, as with `unshare`.
     Shared,
-    /// A session of its own.
+    /// A new session.
     Session,
-    /// A session and a pseudo-terminal of its own, whose master travels from the child to the stage:
+    /// A new session and a new pseudo-terminal. The child sends its master to the stage. Here are
     /// the stage's end of a socket, and the child's, which execve(2) closes.
     Own(OwnedFd, OwnedFd),
 }

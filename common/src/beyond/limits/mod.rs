@@ -59,7 +59,9 @@ pub fn in_bytes(text: &str) -> Option<u64> {
 fn bytes(text: &str) -> std::result::Result<String, String> {
     match in_bytes(text) {
         Some(1..) => Ok(text.into()),
-        _ => Err("it is a number of bytes, or of K, M or G: 64M".into()),
+        _ => Err(
+            "it is a number of bytes, or of K, M or G, such as 64M, and less than 16 EiB".into(),
+        ),
     }
 }
 
